@@ -76,7 +76,7 @@ class Rendering:
     @property
     def is_end_of_turn(self) -> npt.NDArray[np.bool_]:
         """[T]"""
-        return self.begin == self.end
+        return np.equal(self.begin, self.end)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class TokenRole(IntEnum):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Every id of a model's output layer: its bytes and its role. The index is the id; the length is the output layer's."""
+    """Every id of a model's output layer, padding included: its bytes and its role. The index is the id."""
 
     pieces: tuple[bytes, ...]
     """Exact bytes that the id stands for in text (`▁`, `Ġ` and `<0xNN>` resolved); empty for UNUSED ids; a control
@@ -130,7 +130,7 @@ class RowStatus(IntEnum):
 
 @dataclass(frozen=True)
 class Alignment:
-    """A source's representation of one conversation on the pivot's rows and vocabulary. Keyed like the pivot's: T is its T."""
+    """A source's representation of one conversation on the pivot's rows and vocabulary; T is the pivot's."""
 
     row: int
     status: UInt8
