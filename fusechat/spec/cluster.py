@@ -1,0 +1,109 @@
+"""Where outputs live, and how stages run on a cluster. Nothing here changes a result, so nothing here is in a
+digest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from fusechat.spec.base import SpecObject, Uri
+
+Labels = Annotated[
+    dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=4096)]], Field(max_length=64)
+]
+
+
+class SecretReference(SpecObject):
+    """A Secret in the job's namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """The Secret's name."""
+
+
+class SecretKeyReference(SecretReference):
+    """One key of a Secret."""
+
+    key: Annotated[str, Field(min_length=1, max_length=253)] = "token"
+    """The key in it."""
+
+
+class S3Spec(SpecObject):
+    """How an `s3://` storage is reached."""
+
+    endpoint: Annotated[str | None, Field(max_length=1024, pattern=r"^https?://")] = None
+    """URL of an S3-compatible server. Default: Amazon's for the region."""
+    region: Annotated[str | None, Field(max_length=64)] = None
+    """Region name."""
+    credentials_secret_ref: SecretReference | None = None
+    """Cluster: a Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Default: workload identity. On a laptop:
+    the environment or ~/.aws, as for every AWS tool."""
+
+
+class StorageSpec(SpecObject):
+    """Where outputs and checkpoints live; outputs are content-addressed, so jobs may share one."""
+
+    uri: Uri = "file:.fusechat"
+    """`s3://bucket/prefix`, `file:///directory`, or a path relative to the job file (laptop only)."""
+    s3: S3Spec = S3Spec()
+    """Settings of an `s3://` storage."""
+
+
+class HubSpec(SpecObject):
+    """Access to the Hugging Face Hub."""
+
+    token_secret_ref: SecretKeyReference | None = None
+    """Cluster: the key of a Secret with a token. On a laptop: HF_TOKEN or `hf auth login`."""
+    endpoint: Annotated[str | None, Field(max_length=1024, pattern=r"^https?://")] = None
+    """URL of a hub mirror."""
+
+
+class PublishSpec(SpecObject):
+    """Where the result is copied when the job is done."""
+
+    uri: Uri
+    """`s3://bucket/prefix`, `file:///directory` or `hf://organisation/name`."""
+    private: bool = True
+    """hf://: create the repository as private."""
+
+
+class PodTemplateOverride(SpecObject):
+    """Changes to the pods of the stages that match. Later entries win."""
+
+    stages: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=64)]
+    """Stage names; `*` matches any text, as in `extract-*`."""
+    image: Annotated[str | None, Field(max_length=1024)] = None
+    """Worker image."""
+    image_pull_secrets: list[SecretReference] | None = Field(default=None, max_length=16)
+    """Secrets for pulling it."""
+    resources: dict[str, Any] | None = None
+    """Container resources: requests and limits, `nvidia.com/gpu` or any other name."""
+    env: list[dict[str, Any]] | None = Field(default=None, max_length=128)
+    """Environment variables of the container."""
+    node_selector: Labels | None = None
+    """Labels of the nodes to run on."""
+    tolerations: list[dict[str, Any]] | None = Field(default=None, max_length=64)
+    """Taints to tolerate."""
+    affinity: dict[str, Any] | None = None
+    """Node and pod affinity."""
+    volumes: list[dict[str, Any]] | None = Field(default=None, max_length=64)
+    """Pod volumes, such as a model cache on a PersistentVolumeClaim."""
+    volume_mounts: list[dict[str, Any]] | None = Field(default=None, max_length=64)
+    """Where they are mounted."""
+    labels: Labels | None = None
+    """Pod labels."""
+    annotations: Labels | None = None
+    """Pod annotations."""
+    service_account_name: Annotated[str | None, Field(max_length=253)] = None
+    """Service account, for workload identity."""
+    runtime_class_name: Annotated[str | None, Field(max_length=253)] = None
+    """Runtime class."""
+    termination_grace_period_seconds: Annotated[int | None, Field(ge=0, le=86_400)] = None
+    """Time for a checkpoint after SIGTERM."""
+
+
+class RetrySpec(SpecObject):
+    """How often a stage is tried again after a temporary failure. Preemptions cost no attempt."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 4
+    """Attempts a stage (an index, for sharded stages), the first included."""

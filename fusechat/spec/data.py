@@ -1,0 +1,104 @@
+"""The dataset, and what is done with it before training: extraction and alignment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fusechat.spec.base import DataFormat, Fraction, SpecObject, Text, Uri
+
+
+class DataSource(SpecObject):
+    """Conversations by URI."""
+
+    uri: Uri
+    """A JSONL, JSON or Parquet file, or a directory of them: `hf://datasets/organisation/name`, `s3://`, `file://`,
+    or a path relative to the job file."""
+    revision: Annotated[str | None, Field(max_length=200)] = None
+    """Branch, tag or commit of an `hf://` dataset. Default: the main branch."""
+    format: DataFormat = "Auto"
+    """ShareGPT (`conversations` of from/value), Messages (`messages` of role/content), Text (`text`), or Auto: by the
+    keys of each row."""
+    skill_field: Annotated[str, Field(max_length=64)] = "skill"
+    """Column that names a row's skill or category, where there is one; evaluation is reported by it."""
+
+
+class DatasetSpec(DataSource):
+    """The fusion dataset."""
+
+    normalize: Literal["NFC", "None"] = "NFC"
+    """Unicode normalisation before anything else. Some tokenizers (Qwen) normalise by themselves; without NFC such
+    rows cannot be located and are dropped."""
+    chunk_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    """Rows a chunk: the unit of resumption and of sharing work among workers."""
+    validation_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.02
+    """Share held out, chosen by a hash of the first user message."""
+    max_dropped_fraction: Fraction = 0.05
+    """More unusable rows than this share is an error (65); fewer are counted by reason and reported."""
+
+
+class ExtractionSpec(SpecObject):
+    """How representations are extracted."""
+
+    top_k: Annotated[int, Field(ge=1, le=256)] = 10
+    """Most probable next tokens kept a row."""
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Workers a model; worker i of n takes chunks i mod n. May be changed at any time, changes no result."""
+    token_budget: Annotated[int, Field(ge=64, le=4_194_304)] = 8192
+    """Padded tokens a batch. Lower it when the accelerator runs out of memory."""
+
+
+class AlignmentSpec(SpecObject):
+    """How a source's rows are put onto the pivot's tokens and vocabulary."""
+
+    tokens: Literal["Bytes", "DTW"] = "Bytes"
+    """Bytes: rows whose tokens begin at the same byte, exact. DTW: the release's dynamic time warping, for
+    comparison."""
+    partial: Literal["Span", "Context"] = "Span"
+    """Rows that begin together and end apart: Span uses the gold token alone, Context (the release) maps the row as
+    it is."""
+    vocabulary: Literal["Statistics", "EditDistance", "Exact"] = "Statistics"
+    """Ids without an identical piece in the pivot: the most frequent counterpart (MS), the least edit distance
+    (MinED), or nothing (EM)."""
+    template: Literal["Own", "Pivot"] = "Own"
+    """Own: each model reads a conversation in its own chat template. Pivot: in the pivot's, as the release does."""
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """CPU workers a source. May be changed at any time, changes no result."""
+
+
+class TaskSpec(SpecObject):
+    """A task whose answers are graded by a program."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z]([-_a-z0-9]*[a-z0-9])?$", max_length=40)]
+    """Name in tables."""
+    type: Literal["ReasoningGym", "ExactAnswer"] = "ReasoningGym"
+    """ReasoningGym: a procedural task with its own grader. ExactAnswer: the last answer of held-out conversations of
+    one skill, compared exactly."""
+    task: Annotated[str | None, Field(max_length=64)] = None
+    """ReasoningGym: the task's name, such as `number_sorting`."""
+    skill: Annotated[str | None, Field(max_length=64)] = None
+    """ExactAnswer: the skill whose held-out conversations are asked."""
+    size: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Questions asked, at most."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Seed of the questions."""
+    config: dict[Annotated[str, Field(max_length=64)], bool | int | float | Text] = Field(default={}, max_length=32)
+    """ReasoningGym: options of the task."""
+    max_new_tokens: Annotated[int, Field(ge=1, le=32_768)] = 256
+    """Longest answer, in tokens."""
+
+
+class EvaluationSpec(SpecObject):
+    """How every model is evaluated, side by side."""
+
+    held_out: DataSource | None = None
+    """Conversations for bits per byte and ExactAnswer tasks. Default: the dataset's validation split."""
+    tasks: list[TaskSpec] = Field(default=[], max_length=32)
+    """Verifiable tasks."""
+    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
+    """Resamples of the paired bootstrap behind every interval."""
+    sample_tokens: Annotated[int, Field(ge=0, le=4096)] = 128
+    """Length of the one sample answer a model gives to a held-out prompt of each skill, for the report; 0: none."""
+    token_budget: Annotated[int, Field(ge=64, le=4_194_304)] = 8192
+    """Padded tokens a batch."""

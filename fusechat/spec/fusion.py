@@ -1,0 +1,133 @@
+"""Fusion training and merging."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fusechat.spec.base import Fraction, Name, SpecObject
+from fusechat.spec.models import ExistingTarget
+
+
+class DeepSpeedSpec(SpecObject):
+    """DeepSpeed settings of fusion training."""
+
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 3
+    """0: replicas; 1: sharded optimiser; 2: and gradients; 3: and parameters."""
+    offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = "None"
+    """What is kept in CPU memory between its uses; parameters only with zeroStage 3."""
+
+
+class FusionSpec(SpecObject):
+    """How the pivot is fine-tuned towards the better of itself and a source."""
+
+    targets: Annotated[list[Literal["Pairwise", "Joint", "Baseline"]], Field(min_length=1, max_length=3)] = [
+        "Pairwise",
+        "Baseline",
+    ]
+    """Pairwise: one target a source (these are merged). Joint: one target from all sources at once (FuseLLM).
+    Baseline: language modelling only, the control every result stands beside."""
+    selection: Literal["MinCE", "AvgCE"] = "MinCE"
+    """MinCE: per conversation the candidate with the least cross-entropy a byte. AvgCE: all candidates mixed by
+    softmax(-CE)."""
+    lm_loss_weight: Fraction = 0.9
+    """lambda: the weight of language modelling; 1 - lambda that of fusion. The release uses 0.9; lower gives the
+    sources more say."""
+    tail: Literal["Bucket", "Renormalise"] = "Bucket"
+    """Probability outside the stored top-k: one bucket, or spread over the stored ones (the release; harms with high-
+    entropy sources)."""
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Softens the stored distribution; other than 1 only with tail Renormalise."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-6
+    """Peak learning rate of AdamW; cosine decay to 0."""
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Passes over the training rows."""
+    global_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
+    """Conversations an optimiser step, over all processes and accumulation steps."""
+    micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 4
+    """Conversations a process holds at once; the rest is accumulated. Lower it when the accelerator runs out of
+    memory."""
+    warmup_fraction: Fraction = 0.03
+    """Share of all steps in which the learning rate rises."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Gradients are clipped to this norm."""
+    save_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    """Optimiser steps between checkpoints; two are kept."""
+    save_dtype: Literal["Pivot", "Float32"] = "Pivot"
+    """Type of a target's weights on disk. Float32 keeps the small changes that a low learning rate makes and VaRM
+    weighs."""
+    precision: Literal["Auto", "BFloat16", "Float32"] = "Auto"
+    """Compute type; master weights are always float32. Auto: BFloat16 on an accelerator, Float32 on a CPU."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    nodes: Annotated[int, Field(ge=1, le=256)] = 1
+    """Pods (machines) of one training gang."""
+    processes_per_node: Annotated[int, Field(ge=1, le=64)] = 1
+    """Training processes a node, one an accelerator."""
+    deepspeed: DeepSpeedSpec | None = None
+    """DeepSpeed; needed for more than one process. Default: none for one process, zeroStage 3 for several."""
+
+    @property
+    def world_size(self) -> int:
+        """Training processes in all."""
+        return self.nodes * self.processes_per_node
+
+
+MergeType = Literal["VaRM", "SCE", "SCEMergekit", "SLERP", "TaskArithmetic", "Linear", "TIES", "DARE", "DARETIES"]
+
+
+class SlerpAnchors(SpecObject):
+    """Interpolation points of SLERP for the tensors whose name contains `filter`."""
+
+    filter: Annotated[str, Field(max_length=128)] = ""
+    """Part of a tensor's name; empty: every other tensor."""
+    values: Annotated[list[Fraction], Field(min_length=1, max_length=256)]
+    """One value, or anchors spread evenly over the layers and interpolated."""
+
+
+class MergeMethodSpec(SpecObject):
+    """One merge of the targets. Which parameters a type takes is in docs/merging.md; others are refused."""
+
+    name: Name
+    """Name of the result; its stage is `merge-<name>`."""
+    type: MergeType
+    """The method."""
+    granularity: Literal["Model", "Layer", "Matrix", "Element"] | None = None
+    """VaRM: the group of parameters that shares one weight a target. Default Matrix."""
+    tau: Annotated[float | None, Field(gt=0, le=1)] = None
+    """SCE: share of elements kept, by variance across the targets. Default 0.1."""
+    t: Annotated[list[SlerpAnchors] | None, Field(min_length=1, max_length=16)] = None
+    """SLERP: 0 is the first target by name, 1 the second. The first entry whose filter matches counts."""
+    weights: Annotated[dict[Name, Annotated[float, Field(ge=-100, le=100)]] | None, Field(max_length=64)] = None
+    """Linear, TaskArithmetic, TIES, DARE: weight by target (the source's or existing target's name). Default: all
+    equal."""
+    normalize: bool | None = None
+    """Divide by the sum of weights. Default: true for Linear and TIES, false otherwise."""
+    density: Annotated[float | None, Field(gt=0, le=1)] = None
+    """TIES, DARE: share of each target's changes kept. Default 0.5."""
+    scale: Annotated[float | None, Field(ge=-100, le=100)] = None
+    """TaskArithmetic, TIES, DARE: factor on the merged change (lambda). Default 1."""
+    rescale: Literal["InverseDensity", "L1"] | None = None
+    """DARE: what kept changes are multiplied by. Default InverseDensity, the paper's; L1 is mergekit's."""
+
+    def parameters(self) -> dict[str, Any]:
+        """The method's parameters that were given, by their API names."""
+        return self.model_dump(by_alias=True, exclude={"name", "type"}, exclude_none=True)
+
+
+class MergeSpec(SpecObject):
+    """How the pairwise targets become one model."""
+
+    methods: Annotated[list[MergeMethodSpec], Field(min_length=1, max_length=32)] = [
+        MergeMethodSpec(name="varm", type="VaRM")
+    ]
+    """Every merge that is made; the first is the job's result."""
+    existing_targets: list[ExistingTarget] = Field(default=[], max_length=32)
+    """Targets made earlier from the same pivot."""
+    save_dtype: Literal["Pivot", "Float32"] = "Pivot"
+    """Type of the merged weights on disk."""
+    shard_megabytes: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
+    """Largest safetensors file, in 10^6 bytes."""
