@@ -1,0 +1,112 @@
+"""What the FuseJob's models say about their fields: which keys an object takes, where else a key exists, what a field
+means. Read off the pydantic models, nothing is listed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from fusechat.spec.base import SpecObject
+from fusechat.spec.document import Path
+from fusechat.spec.job import FuseJob
+
+
+def keys(model: type[SpecObject]) -> dict[str, FieldInfo]:
+    """The object's fields by API key, in the order of the class."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
+def object_at(path: Path) -> type[SpecObject] | None:
+    """The model that describes the object at a path; None where the API leaves the object open."""
+    found = _annotation_at(path)
+    return _object_in(found)
+
+
+def field_at(path: Path) -> FieldInfo | None:
+    """The field that a path ends in; for a list item, the list's field."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    if not path:
+        return None
+    parent = object_at(path[:-1])
+    return keys(parent).get(str(path[-1])) if parent else None
+
+
+def description(path: Path) -> str:
+    """The field's description, in one line; empty where there is none."""
+    info = field_at(path)
+    return " ".join((info.description or "").split()) if info else ""
+
+
+def elsewhere(key: str) -> tuple[str, ...]:
+    """Objects of the API that take this key, as `spec.sources[].model`, in API order."""
+    return _places().get(key, ())
+
+
+@cache
+def _places() -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for place, model in objects():
+        for key in keys(model):
+            found[key] = (*found.get(key, ()), place or "the document itself")
+    return found
+
+
+def objects() -> Iterator[tuple[str, type[SpecObject]]]:
+    """Every object of the API with its place, such as `spec.merge.methods[]`; parents before children."""
+    yield from _objects(FuseJob, "")
+
+
+def _objects(model: type[SpecObject], place: str) -> Iterator[tuple[str, type[SpecObject]]]:
+    yield place, model
+    for key, info in keys(model).items():
+        inner = _object_in(info.annotation)
+        if inner is not None:
+            suffix = "[]" if is_list(info.annotation) else ""
+            yield from _objects(inner, f"{place}.{key}{suffix}" if place else key + suffix)
+
+
+def unwrap(annotation: Any) -> Any:
+    """Without Annotated and `| None`."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        elif get_origin(annotation) in (Union, UnionType):
+            options = [option for option in get_args(annotation) if option is not type(None)]
+            if len(options) != 1:
+                return annotation
+            annotation = options[0]
+        else:
+            return annotation
+
+
+def is_list(annotation: Any) -> bool:
+    return get_origin(unwrap(annotation)) is list
+
+
+def _object_in(annotation: Any) -> type[SpecObject] | None:
+    """The model of an object, or of a list's items."""
+    found = unwrap(annotation)
+    if get_origin(found) is list:
+        found = unwrap(get_args(found)[0])
+    return found if isinstance(found, type) and issubclass(found, SpecObject) else None
+
+
+def _annotation_at(path: Path) -> Any:
+    annotation: Any = FuseJob
+    for part in path:
+        annotation = _step(unwrap(annotation), part)
+    return annotation
+
+
+def _step(annotation: Any, part: str | int) -> Any:
+    if isinstance(part, int):
+        return get_args(annotation)[0] if get_origin(annotation) is list else None
+    if isinstance(annotation, type) and issubclass(annotation, SpecObject):
+        info = keys(annotation).get(part)
+        return info.annotation if info else None
+    return None

@@ -1,0 +1,95 @@
+"""Read a FuseJob from a file, with every mistake at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from fusechat.errors import MissingInputError, NoPermissionError, SpecError, SpecProblem
+from fusechat.spec.document import Document, read_documents
+from fusechat.spec.job import API_VERSION, KIND, FuseJob
+from fusechat.spec.mistakes import Mistakes
+from fusechat.spec.rules import broken_rules
+
+STATUS = "status"
+"""Written by the operator, not by people; ignored, so that `kubectl get -o yaml` gives a job file."""
+
+
+@dataclass(frozen=True)
+class LoadedJob:
+    """A valid job and where it came from."""
+
+    job: FuseJob
+    file: str
+    """Name for messages: the path as given, or `<stdin>`."""
+    base: Path
+    """Absolute directory that the job's relative paths start from."""
+
+
+def load_job(path: Path | Literal["-"]) -> LoadedJob:
+    """Read a job file, or standard input for `-`. Raises SpecError with every mistake, MissingInputError,
+    NoPermissionError."""
+    if path == "-":
+        return LoadedJob(parse_job(sys.stdin.read(), "<stdin>"), "<stdin>", Path.cwd())
+    path = Path(path)
+    return LoadedJob(parse_job(_text(path), str(path)), str(path), path.absolute().parent)
+
+
+def parse_job(text: str, file: str) -> FuseJob:
+    """The one FuseJob of a YAML or JSON text. Raises SpecError with every mistake; `file` is the name it uses."""
+    return validated(_the_job(read_documents(text, file), file), file)
+
+
+def validated(document: Document, file: str = "") -> FuseJob:
+    """The job that a document describes. Raises SpecError with every mistake, sorted by line."""
+    problems, job = list(document.problems), None
+    try:
+        job = FuseJob.model_validate(_without_status(document.value), by_alias=True, by_name=False)
+        problems += broken_rules(job)
+    except ValidationError as error:
+        problems += Mistakes(document).problems(error)
+    if job is None or problems:
+        raise SpecError(sorted(problems, key=lambda problem: problem.line or 0), file=file)
+    return job
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: there is no such job file", mend="Give the path of a FuseJob.") from error
+    except IsADirectoryError as error:
+        raise MissingInputError(f"{path}: is a directory", mend="Give the path of a FuseJob in it.") from error
+    except PermissionError as error:
+        raise NoPermissionError(f"{path}: may not be read", mend="Check the file's permissions.") from error
+    except UnicodeDecodeError as error:
+        raise SpecError([SpecProblem("", "is not UTF-8 text", "Save the file as UTF-8.")], file=str(path)) from error
+
+
+def _the_job(documents: list[Document], file: str) -> Document:
+    """The one FuseJob among a file's documents."""
+    if len(documents) == 1:
+        return documents[0]
+    jobs = [d for d in documents if isinstance(d.value, Mapping) and d.value.get("kind") == KIND]
+    if len(jobs) == 1:
+        return jobs[0]
+    raise SpecError([_not_one_job(documents, jobs)], file=file)
+
+
+def _not_one_job(documents: list[Document], jobs: list[Document]) -> SpecProblem:
+    if jobs:
+        lines = ", ".join(str(job.line(())) for job in jobs)
+        return SpecProblem("", f"holds {len(jobs)} FuseJobs, in lines {lines}", "Keep one a file.", jobs[1].line(()))
+    mend = f"A job begins with `apiVersion: {API_VERSION}` and `kind: {KIND}`."
+    return SpecProblem("", f"holds no {KIND}" if documents else "is empty", mend, 1)
+
+
+def _without_status(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: item for key, item in value.items() if key != STATUS}
+    return value
