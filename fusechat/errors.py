@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 INTERNAL_ERROR_EXIT_CODE = 70
 """sysexits.h EX_SOFTWARE: an exception that is no FuseChatError."""
@@ -29,8 +28,8 @@ INTERNAL_ERROR_EXIT_CODE = 70
 class FuseChatError(Exception):
     """Base of the tree: what happened, and the mend."""
 
-    exit_code: ClassVar[int] = INTERNAL_ERROR_EXIT_CODE
-    retriable: ClassVar[bool] = False
+    exit_code: int = INTERNAL_ERROR_EXIT_CODE
+    retriable: bool = False
 
     def __init__(self, message: str, *, mend: str = "") -> None:
         super().__init__(message)

@@ -1,0 +1,121 @@
+"""The `fusechat` command: argument parsing and errors as people and scripts read them. Each command has its own module.
+
+Nothing heavy is imported here: `fusechat --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from fusechat import __version__
+from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, FuseChatError, UsageError
+
+app = typer.Typer(
+    name="fusechat",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Fuse several chat models of different architectures and tokenizers into one small model.\n\n"
+    "A FuseJob (YAML) says which models and which conversations; [bold]fusechat run job.yaml[/bold] does the rest: "
+    "extract every model's top-k next-token distributions, align them to the pivot's tokens, fine-tune one copy of "
+    "the pivot a source, merge the copies, evaluate all of them side by side, and write a report.",
+    epilog="Begin with `fusechat validate job.yaml`, then `fusechat plan job.yaml`, then `fusechat run job.yaml`.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"fusechat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    del version
+    if debug:
+        os.environ["FUSECHAT_DEBUG"] = "1"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with sysexits.h codes (see fusechat.errors)."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of one command line."""
+    # typer vendors its own copy of click: its exceptions are what a wrong command line raises
+    from typer._click.exceptions import ClickException
+
+    _register()
+    try:
+        result = app(arguments, standalone_mode=False)
+    except FuseChatError as error:
+        return _report(error, arguments)
+    except ClickException as error:
+        error.show()
+        return UsageError.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("Stopped. What was finished is kept; run the same command to go on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of a pipe (head, say) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError as error:
+        return _report(_out_of_memory(error), arguments)
+    except Exception as error:
+        return _defect(error)
+    return result if isinstance(result, int) else 0
+
+
+def _register() -> None:
+    """Adds the commands; their modules import only what parsing needs."""
+    from fusechat.cli import commands
+
+    commands.register(app)
+
+
+def _report(error: FuseChatError, arguments: list[str]) -> int:
+    if os.environ.get("FUSECHAT_DEBUG"):
+        traceback.print_exception(error)
+    if "--json" in arguments:
+        value = {"error": type(error).__name__, "message": error.message, "mend": error.mend, "code": error.exit_code}
+        print(json.dumps(value), file=sys.stderr)
+    else:
+        from rich.console import Console
+
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print("error:", style="bold red", end=" ")
+        console.print(error.message, markup=False)
+        if error.mend:
+            console.print(f"  {error.mend}", markup=False)
+    return error.exit_code
+
+
+def _out_of_memory(error: MemoryError) -> FuseChatError:
+    from fusechat.errors import AcceleratorOutOfMemoryError
+
+    return AcceleratorOutOfMemoryError(
+        f"The process ran out of memory. {error}".strip(), mend="Lower tokenBudget or microBatchSize, or give it more."
+    )
+
+
+def _defect(error: Exception) -> int:
+    if os.environ.get("FUSECHAT_DEBUG"):
+        traceback.print_exception(error)
+        return INTERNAL_ERROR_EXIT_CODE
+    print(f"internal error: {type(error).__name__}: {error}", file=sys.stderr)
+    print("  This is a defect of fusechat. `fusechat --debug ...` shows where; please report it.", file=sys.stderr)
+    return INTERNAL_ERROR_EXIT_CODE

@@ -1,0 +1,105 @@
+"""align-<source>: the source's rows on the pivot's tokens and vocabulary. Selects nothing; needs no model, no tokenizer.
+
+Output: `alignments/chunk-NNNNN.parquet` (fusechat.tables.Alignment), keyed and ordered like the pivot's representations,
+and `mapping.parquet`, the vocabulary mapping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusechat.alignment.align import align_and_count
+from fusechat.alignment.fractions import AlignmentFractions
+from fusechat.alignment.options import AlignmentOptions, PartialRule, TokenAlignment, VocabularyAlignment
+from fusechat.alignment.pair_counts import PairCounts
+from fusechat.alignment.vocabulary import VocabularyMapping, map_vocabulary, same_vocabulary, write_mapping
+from fusechat.canonical import Json
+from fusechat.stages.chunks import complete_if_last, missing_chunks, run_chunks
+from fusechat.stages.context import Clock, StageContext, chunk_numbers
+from fusechat.stages.layout import ALIGNMENTS, MAPPING, REPRESENTATIONS, VOCABULARY, chunk_name, parquet, part_of
+from fusechat.storage.reading import OutputReader
+from fusechat.tables import Representation, read_representations, read_vocabulary, write_alignments
+
+
+def run(context: StageContext) -> None:
+    """Makes this worker's missing chunks; the last worker completes the stage.
+
+    The vocabulary mapping by statistics needs the counts of the whole corpus. Every worker counts it all: a pass over
+    the gold tokens, cheap beside the rest, and no worker waits for another.
+    """
+    clock = Clock.start()
+    pivot, source = context.reader("pivot"), context.reader("source")
+    chunks = chunk_numbers(pivot, REPRESENTATIONS)
+    missing = missing_chunks(context, chunks)
+    need_mapping = context.worker.index == 0 and MAPPING not in context.writer().finished_parts()
+    if missing or need_mapping:
+        mapping = _mapping(context, pivot, source, chunks)
+        if need_mapping:
+            _write_mapping(context, mapping)
+        run_chunks(context, ALIGNMENTS, missing, _Aligning(context, pivot, source, mapping), clock)
+    complete_if_last(context, [MAPPING, *map(part_of, chunks)], clock, {})
+
+
+def _mapping(
+    context: StageContext, pivot: OutputReader, source: OutputReader, chunks: Sequence[int]
+) -> VocabularyMapping:
+    pivot_vocabulary = read_vocabulary(pivot.fetch(parquet(VOCABULARY)))
+    source_vocabulary = read_vocabulary(source.fetch(parquet(VOCABULARY)))
+    mode = VocabularyAlignment(context.stage.parameters["vocabulary"])
+    counts = None
+    if mode is not VocabularyAlignment.EXACT and not same_vocabulary(source_vocabulary, pivot_vocabulary):
+        counts = PairCounts.total(_counts(context, pivot, source, chunks))
+    return map_vocabulary(source_vocabulary, pivot_vocabulary, mode, counts)
+
+
+def _counts(
+    context: StageContext, pivot: OutputReader, source: OutputReader, chunks: Sequence[int]
+) -> Iterator[PairCounts]:
+    for done, number in enumerate(chunks):
+        context.progress(done, len(chunks), "chunk", step="counting")
+        pairs = _pairs(pivot, source, number)
+        yield PairCounts.total(PairCounts.from_conversation(one, other) for one, other in pairs if other)
+
+
+def _pairs(
+    pivot: OutputReader, source: OutputReader, number: int
+) -> Iterator[tuple[Representation, Representation | None]]:
+    """Each of the pivot's conversations with the source's of the same row; None where the source dropped it."""
+    name = chunk_name(REPRESENTATIONS, number)
+    of_source = {each.rendering.row: each for each in read_representations(source.fetch(name))}
+    for each in read_representations(pivot.fetch(name)):
+        yield each, of_source.get(each.rendering.row)
+
+
+@dataclass(frozen=True)
+class _Aligning:
+    """Makes one chunk."""
+
+    context: StageContext
+    pivot: OutputReader
+    source: OutputReader
+    mapping: VocabularyMapping
+
+    def __call__(self, number: int, path: Path) -> Mapping[str, Json]:
+        parameters = self.context.stage.parameters
+        options = AlignmentOptions(TokenAlignment(parameters["tokens"]), PartialRule(parameters["partial"]))
+        alignments = []
+        fractions = AlignmentFractions()
+        top_k = 0
+        for pivot, source in _pairs(self.pivot, self.source, number):
+            alignment, counted = align_and_count(pivot, source, self.mapping, options)
+            alignments.append(alignment)
+            fractions += counted
+            top_k = alignment.top_ids.shape[1]
+        write_alignments(path, alignments, top_k=top_k)
+        return {"rows": len(alignments), "fractions": fractions.to_json()}
+
+
+def _write_mapping(context: StageContext, mapping: VocabularyMapping) -> None:
+    path = context.scratch / parquet(MAPPING)
+    write_mapping(path, mapping)
+    writer = context.writer()
+    rules = {rule.name: count for rule, count in mapping.count_by_rule().items()}
+    writer.finish_part(MAPPING, [writer.put(path, parquet(MAPPING), move=True)], {"rules": rules})

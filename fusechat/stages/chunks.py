@@ -1,0 +1,40 @@
+"""The loop of sharded stages: every worker makes its chunks, whoever finishes last writes the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from fusechat.canonical import Json
+from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.layout import chunk_name, part_of
+
+ChunkWork = Callable[[int, Path], Mapping[str, Json]]
+"""Makes chunk `number` as the file `path`; gives the chunk's counts."""
+
+
+def missing_chunks(context: StageContext, chunks: Sequence[int]) -> list[int]:
+    """This worker's chunks that no attempt has finished yet."""
+    finished = context.writer().finished_parts()
+    return [number for number in chunks if context.worker.takes(number) and part_of(number) not in finished]
+
+
+def run_chunks(context: StageContext, prefix: str, missing: Sequence[int], work: ChunkWork, clock: Clock) -> None:
+    """Makes the missing chunks one after the other; each counts as soon as its part is written."""
+    writer = context.writer()
+    for done, number in enumerate(missing):
+        context.progress(done, len(missing), "chunk")
+        path = context.scratch / "chunk.parquet"
+        details = dict(work(number, path)) | {"attempt": context.attempt}
+        entry = writer.put(path, chunk_name(prefix, number), move=True)
+        writer.finish_part(part_of(number), [entry], details | clock.details())
+    context.progress(len(missing), max(len(missing), 1), "chunk")
+
+
+def complete_if_last(context: StageContext, parts: Sequence[str], clock: Clock, details: Mapping[str, Json]) -> None:
+    """Writes the manifest if every part is there. A worker looks after its last part, so one sees all."""
+    writer = context.writer()
+    finished = writer.finished_parts()
+    if all(part in finished for part in parts):
+        wanted = {part: finished[part] for part in parts}
+        writer.complete(details=dict(details) | clock.details(), parts=wanted)

@@ -1,0 +1,140 @@
+"""What a stage's process works with: its plan, its verified inputs, its output writer, progress for others to read."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fusechat.errors import DamagedInputError
+from fusechat.plan import Plan, PlannedStage
+from fusechat.stages.layout import chunk_number
+from fusechat.storage.base import Storage
+from fusechat.storage.outputs import OutputWriter, StageDirectory
+from fusechat.storage.reading import OutputReader
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Worker `index` of `count`; takes every chunk whose number is `index` modulo `count`."""
+
+    index: int = 0
+    count: int = 1
+
+    def takes(self, number: int) -> bool:
+        """Whether chunk `number` is this worker's."""
+        return number % self.count == self.index
+
+
+class Progress:
+    """One JSON line on standard output for each step: marked, so that a log reader can tell them from other lines."""
+
+    def __init__(self, stage: str, worker: Worker) -> None:
+        self._head = {"fusechat": "progress", "stage": stage, "worker": worker.index}
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int, unit: str, **figures: float | str) -> None:
+        """`done` of `total` units; at most two lines a second, the last one always."""
+        now = time.monotonic()
+        if done < total and now - self._last < 0.5:
+            return
+        self._last = now
+        self.write(self._head | {"done": done, "total": total, "unit": unit} | figures)
+
+    @staticmethod
+    def write(line: Mapping[str, Any]) -> None:
+        """One marked line."""
+        print(json.dumps(line), flush=True)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds of one stage process: from its start to its first work, and since then."""
+
+    process_started: float
+    work_started: float
+
+    @classmethod
+    def start(cls) -> Clock:
+        """To be called when imports are done and work begins."""
+        return cls(process_start_time(), time.time())
+
+    def details(self) -> dict[str, float]:
+        """For the manifest: seconds of start-up and of work, and the peak of resident memory (with children), bytes."""
+        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return {
+            "startupSeconds": round(self.work_started - self.process_started, 3),
+            "seconds": round(time.time() - self.work_started, 3),
+            "peakBytes": peak * 1024,
+        }
+
+
+def process_start_time() -> float:
+    """When this process was started, seconds since the epoch."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+        return int(boot.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, StopIteration, ValueError, IndexError):
+        return _IMPORTED  # no /proc: the moment this module was imported is the nearest there is
+
+
+_IMPORTED = time.time()
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Everything a stage module is given."""
+
+    plan: Plan
+    stage: PlannedStage
+    storage: Storage
+    worker: Worker
+    attempt: str
+    cache: Path
+    """Local copies of remote files; shared by the stages of a machine."""
+    scratch: Path
+    """This attempt's own directory; removed afterwards."""
+    progress: Progress
+    warn: Callable[[str], None] = field(default=lambda text: print(text, file=sys.stderr, flush=True))
+
+    @property
+    def directory(self) -> StageDirectory:
+        """Where this stage's output goes."""
+        return stage_directory(self.storage, self.stage)
+
+    def writer(self) -> OutputWriter:
+        """This attempt's writer."""
+        return self.directory.writer(self.attempt)
+
+    def reader(self, role: str) -> OutputReader:
+        """The output that plays `role`. DamagedInputError (retriable, names the stage) if it is not there whole."""
+        return self.stage_reader(self.stage.inputs[role])
+
+    def stage_reader(self, name: str) -> OutputReader:
+        """The output of a stage by its name."""
+        return stage_directory(self.storage, self.plan.stage(name)).reader(self.cache)
+
+    def readers(self, prefix: str) -> Iterator[tuple[str, OutputReader]]:
+        """Name and reader of every input whose role is `prefix:name`, in the plan's order."""
+        for role in self.stage.inputs:
+            if role.startswith(f"{prefix}:"):
+                yield role.partition(":")[2], self.reader(role)
+
+
+def stage_directory(storage: Storage, stage: PlannedStage) -> StageDirectory:
+    """Where a planned stage's output lies. DamagedInputError if the plan gives it no digest."""
+    if stage.digest is None:
+        raise DamagedInputError(f"Stage {stage.name} is unresolved in this plan.", stage="prepare")
+    return StageDirectory(storage, stage.name, stage.digest, kind=stage.kind)
+
+
+def chunk_numbers(reader: OutputReader, prefix: str) -> list[int]:
+    """Numbers of the files `<prefix>/chunk-NNNNN.parquet` of an output, ascending."""
+    return sorted(chunk_number(name) for name in reader.names() if name.startswith(f"{prefix}/chunk-"))

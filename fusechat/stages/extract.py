@@ -1,0 +1,95 @@
+"""extract-<model>: every model's top-k next-token distributions over the training rows, chunk by chunk.
+
+Output: `representations/chunk-NNNNN.parquet` (fusechat.tables.Representation) and `vocabulary.parquet`, the id -> bytes
+and role table that alignment needs, so that nothing downstream opens a tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from fusechat.canonical import Json
+from fusechat.chat.reasons import Dropped
+from fusechat.chat.render import ChatTokenizer
+from fusechat.extraction.extract import BatchDone, count_non_finite, extract_chunk
+from fusechat.extraction.forward import output_size
+from fusechat.stages.chunks import complete_if_last, missing_chunks, run_chunks
+from fusechat.stages.context import Clock, StageContext, chunk_numbers
+from fusechat.stages.inference import load_for_inference
+from fusechat.stages.layout import REPRESENTATIONS, TRAIN, VOCABULARY, chunk_name, parquet, part_of
+from fusechat.tables import Conversation, Rendering, read_conversations, write_representations, write_vocabulary
+
+
+def run(context: StageContext) -> None:
+    """Makes this worker's missing chunks; the last worker completes the stage."""
+    chunks = chunk_numbers(context.reader("conversations"), TRAIN)
+    missing = missing_chunks(context, chunks)
+    need_vocabulary = context.worker.index == 0 and VOCABULARY not in context.writer().finished_parts()
+    if missing or need_vocabulary:
+        model, tokenizer = load_for_inference(context)
+        clock = Clock.start()
+        if need_vocabulary:
+            _write_vocabulary(context, tokenizer, output_size(model))
+        run_chunks(context, REPRESENTATIONS, missing, _Extraction(context, model, tokenizer), clock)
+    else:
+        clock = Clock.start()
+    complete_if_last(context, [VOCABULARY, *map(part_of, chunks)], clock, {})
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    """Makes one chunk."""
+
+    context: StageContext
+    model: PreTrainedModel
+    tokenizer: ChatTokenizer
+
+    def __call__(self, number: int, path: Path) -> Mapping[str, Json]:
+        conversations = read_conversations(self.context.reader("conversations").fetch(chunk_name(TRAIN, number)))
+        renderings, dropped = render_all(self.tokenizer, conversations)
+        top_k = int(self.context.stage.parameters["topK"])
+        representations = extract_chunk(
+            self.model,
+            renderings,
+            top_k=top_k,
+            token_budget=int(self.context.stage.settings["tokenBudget"]),
+            on_batch=_BatchProgress(self.context, number, len(renderings)),
+        )
+        write_representations(path, representations, top_k=top_k)
+        return {
+            "rows": len(renderings),
+            "tokens": sum(len(rendering.input_ids) for rendering in renderings),
+            "lossTokens": sum(len(rendering.position) for rendering in renderings),
+            "dropped": dict(sorted(dropped.items())),
+            "notFinite": count_non_finite(representations),
+        }
+
+
+class _BatchProgress:
+    """Progress inside a chunk, in conversations."""
+
+    def __init__(self, context: StageContext, chunk: int, rows: int) -> None:
+        self._context, self._chunk, self._rows, self._done = context, chunk, rows, 0
+
+    def __call__(self, batch: BatchDone) -> None:
+        self._done += batch.rows
+        self._context.progress(self._done, self._rows, "row", chunk=self._chunk)
+
+
+def render_all(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> tuple[list[Rendering], Counter[str]]:
+    """The renderings that worked, and how many did not, by reason."""
+    rendered = tokenizer.render_many(conversations)
+    renderings = [rendering for rendering in rendered if not isinstance(rendering, Dropped)]
+    return renderings, Counter(str(rendering.reason) for rendering in rendered if isinstance(rendering, Dropped))
+
+
+def _write_vocabulary(context: StageContext, tokenizer: ChatTokenizer, size: int) -> None:
+    path = context.scratch / parquet(VOCABULARY)
+    write_vocabulary(path, tokenizer.vocabulary(size))
+    writer = context.writer()
+    writer.finish_part(VOCABULARY, [writer.put(path, parquet(VOCABULARY), move=True)])

@@ -1,0 +1,117 @@
+"""The process of one stage: `fusechat stage NAME --plan URI`. The same on a laptop and in a container.
+
+A stage whose manifest exists ends at once. Exit codes: fusechat/errors.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from fusechat.errors import DamagedInputError, InterruptedStageError, UsageError
+from fusechat.plan import Plan, PlannedStage, StageKind
+from fusechat.stages.context import Progress, StageContext, Worker, stage_directory
+from fusechat.storage import open_storage
+from fusechat.storage.base import Storage
+
+STAGES: Mapping[StageKind, str] = {
+    "prepare": "fusechat.stages.prepare:run",
+    "extract": "fusechat.stages.extract:run",
+    "align": "fusechat.stages.align:run",
+    "fuse": "fusechat.stages.fuse:run",
+    "merge": "fusechat.stages.merge:run",
+    "evaluate": "fusechat.stages.evaluate:run",
+    "report": "fusechat.stages.report:run",
+    "publish": "fusechat.stages.publish:run",
+}
+"""Kind -> module:function. Modules are imported only by the process that runs them."""
+
+
+def run_stage(name: str, plan_uri: str, *, worker: Worker, attempt: str | None = None) -> bool:
+    """Runs one worker of one stage. False if its output was there already.
+
+    Raises what the stage raises; DamagedInputError (75) if an input is not there whole.
+    """
+    storage, plan = open_plan(plan_uri)
+    stage = plan.stage(name)
+    if stage_directory(storage, stage).is_complete():
+        return False
+    _require_inputs(storage, plan, stage)
+    run = _load(stage.kind)
+    with _scratch(name) as scratch, _terminate_as_interrupt():
+        context = StageContext(
+            plan, stage, storage, worker, attempt or new_attempt(), cache_directory(), scratch, Progress(name, worker)
+        )
+        run(context)
+    return True
+
+
+def open_plan(plan_uri: str) -> tuple[Storage, Plan]:
+    """The storage and the plan of `<storage>/plans/<digest>.json`. UsageError for any other URI."""
+    root, separator, document = plan_uri.rpartition("/plans/")
+    if not separator or not document.endswith(".json"):
+        raise UsageError(
+            f"{plan_uri} is no plan.", mend="Give the URI that `fusechat plan` prints: STORAGE/plans/DIGEST.json"
+        )
+    storage = open_storage(root)
+    plan = Plan.from_bytes(storage.read(f"plans/{document}"))
+    return storage, plan
+
+
+def new_attempt() -> str:
+    """A name that no other attempt has. Random on purpose: two writers of one stage must not share a directory."""
+    return f"a{secrets.token_hex(6)}"
+
+
+def cache_directory() -> Path:
+    """Copies of remote inputs: $FUSECHAT_CACHE, else the user's cache directory."""
+    base = os.environ.get("FUSECHAT_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fusechat"
+
+
+def _load(kind: StageKind) -> Callable[[StageContext], None]:
+    module, _, function = STAGES[kind].partition(":")
+    run: Callable[[StageContext], None] = getattr(importlib.import_module(module), function)
+    return run
+
+
+def _require_inputs(storage: Storage, plan: Plan, stage: PlannedStage) -> None:
+    for name in stage.inputs.values():
+        state = stage_directory(storage, plan.stage(name)).completeness()
+        if state.reason:
+            raise DamagedInputError(f"Stage {stage.name} needs the output of {name}: {state.reason}", stage=name)
+
+
+@contextmanager
+def _scratch(name: str) -> Iterator[Path]:
+    """A directory for files on their way to storage; $TMPDIR chooses the disk."""
+    directory = Path(tempfile.mkdtemp(prefix=f"fusechat-{name}-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the stage as an InterruptedStageError: finished parts and checkpoints stay, the exit code is 75."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise InterruptedStageError(
+            f"Stopped by {signal.Signals(number).name}.", mend="What was finished is kept; run it again to go on."
+        )
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
