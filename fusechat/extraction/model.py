@@ -73,14 +73,16 @@ def load_model(directory: Path, options: ModelOptions | None = None) -> PreTrain
 
 def _load(directory: Path, arguments: dict[str, Any]) -> PreTrainedModel:
     try:
-        # The stubs do not know output_loading_info, which makes it a pair.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True, **arguments)
+        # The stubs do not know output_loading_info, which makes it a pair. Mismatches are named below, all at once.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            directory, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+        )
     except (SafetensorError, json.JSONDecodeError, EOFError, KeyError, OSError, ValueError) as error:
         raise _explained(directory, error) from error
     model: PreTrainedModel
     model, report = loaded
     absent = sorted(report["missing_keys"])
-    misshapen = sorted(str(key) for key in report["mismatched_keys"])
+    misshapen = sorted(key[0] for key in report["mismatched_keys"])
     if absent or misshapen:
         named = ", ".join((absent + misshapen)[:3])
         raise InvalidDataError(
