@@ -38,7 +38,7 @@ def oracle_nats(token: Token, source: Model) -> float:
         return nats[oracle_row(token, source)[1]]
     per_byte = {}
     for i, t in enumerate(source.tokens):
-        if t.message == token.message:
+        if t.message == token.message and t.begin < t.end:
             per_byte |= dict.fromkeys(range(t.begin, t.end), nats[i] / (t.end - t.begin))
     return math.fsum(per_byte[byte] for byte in range(token.begin, token.end))
 
