@@ -8,10 +8,10 @@ from fusechat.alignment.distribution import PADDING_ID, add_duplicates, map_rows
 from fusechat.alignment.dtw import match_rows_by_dtw
 from fusechat.alignment.fractions import AlignmentFractions
 from fusechat.alignment.options import AlignmentOptions, TokenAlignment
-from fusechat.alignment.tokens import RowMatch, match_rows_by_bytes, share_nats
+from fusechat.alignment.tokens import Overlap, RowMatch, match_rows_by_bytes, overlap, share_nats
 from fusechat.alignment.vocabulary import VocabularyMapping
 from fusechat.errors import InvalidDataError
-from fusechat.tables import Alignment, Rendering, Representation, RowStatus
+from fusechat.tables import Alignment, Representation, RowStatus
 
 
 def align_conversation(
@@ -31,18 +31,19 @@ def align_and_count(
     if source is None:
         return _nothing_covered(pivot)
     _check(pivot, source)
-    match = _match(pivot.rendering, source.rendering, mapping, options.tokens)
+    shared = overlap(pivot.rendering, source.rendering)
+    match = _match(shared, mapping, options.tokens)
     mapped = map_rows(pivot.rendering, source, match, mapping, options.partial)
     top_ids, top_logprobs = add_duplicates(mapped)
-    nats = share_nats(pivot.rendering, source.rendering, source.gold_nats)
+    nats = share_nats(shared, source.gold_nats)
     alignment = Alignment(pivot.rendering.row, match.status, nats, top_ids, top_logprobs)
     return alignment, AlignmentFractions.of(match.status, mapped)
 
 
-def _match(pivot: Rendering, source: Rendering, mapping: VocabularyMapping, tokens: TokenAlignment) -> RowMatch:
+def _match(shared: Overlap, mapping: VocabularyMapping, tokens: TokenAlignment) -> RowMatch:
     if tokens is TokenAlignment.DTW:
-        return match_rows_by_dtw(pivot, source, mapping.pivot, mapping.source)
-    return match_rows_by_bytes(pivot, source)
+        return match_rows_by_dtw(shared, mapping.pivot, mapping.source)
+    return match_rows_by_bytes(shared)
 
 
 def _nothing_covered(pivot: Representation) -> tuple[Alignment, AlignmentFractions]:

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
-from fusechat.alignment.tokens import NO_ROW, Int64, RowMatch, covered_rows, end_of_turn_rows, overlap
+from fusechat.alignment.tokens import NO_ROW, Bool, Int64, Overlap, RowMatch
 from fusechat.errors import ConfigurationError
-from fusechat.tables import Int32, Rendering, RowStatus, UInt8, Vocabulary
+from fusechat.tables import Int32, RowStatus, UInt8, Vocabulary
 
 DIAGONAL, SOURCE_BACK, PIVOT_BACK = 0, 1, 2
 _UNREACHABLE = 1 << 30
@@ -35,9 +35,7 @@ def piece_text(piece: bytes) -> str:
     return piece.replace(b" ", b"").decode("utf-8", "surrogateescape")
 
 
-def match_rows_by_dtw(
-    pivot: Rendering, source: Rendering, pivot_pieces: Vocabulary, source_pieces: Vocabulary
-) -> RowMatch:
+def match_rows_by_dtw(shared: Overlap, pivot_vocabulary: Vocabulary, source_vocabulary: Vocabulary) -> RowMatch:
     """The source row that serves each pivot row, by warping.
 
     A pivot row warped onto exactly one source row uses it (the release's one-to-one and many-to-one):
@@ -45,22 +43,22 @@ def match_rows_by_dtw(
     pivot's text is contained in the source's. Every other covered row is GOLD: several source rows, or other text.
     Coverage and end-of-turn rows are as in byte alignment.
     """
-    shared = overlap(pivot, source)
-    covered = covered_rows(pivot, source, shared)
-    row = np.where(covered & pivot.is_end_of_turn, end_of_turn_rows(pivot, source), NO_ROW)
-    status = np.where(row != NO_ROW, RowStatus.EXACT, RowStatus.GOLD)
-    status[~covered] = RowStatus.NOT_COVERED
-    pivot_rows = np.flatnonzero(covered & ~pivot.is_end_of_turn)
-    source_rows = np.unique(shared.source_row[covered[shared.pivot_row]])
+    pivot, source = shared.pivot, shared.source
+    row = shared.end_of_turn_row.copy()
+    status = np.where(row != NO_ROW, RowStatus.EXACT, RowStatus.GOLD).astype(np.uint8)
+    status[~shared.covered] = RowStatus.NOT_COVERED
+    pivot_rows = np.flatnonzero(shared.covered & ~pivot.is_end_of_turn)
+    source_rows = np.unique(shared.source_row[shared.covered[shared.pivot_row]])
     for message in np.unique(pivot.message[pivot_rows]):
         in_pivot = pivot_rows[pivot.message[pivot_rows] == message]
         in_source = source_rows[source.message[source_rows] == message]
-        pivot_texts = [piece_text(pivot_pieces.pieces[i]) for i in pivot.gold_ids[in_pivot]]
-        source_texts = [piece_text(source_pieces.pieces[i]) for i in source.gold_ids[in_source]]
-        same_size = np.equal.outer((source.end - source.begin)[in_source], (pivot.end - pivot.begin)[in_pivot])
-        status[in_pivot], local = _judge(source_texts, pivot_texts, same_size)
+        status[in_pivot], local = _judge(
+            [piece_text(source_vocabulary.pieces[i]) for i in source.gold_ids[in_source]],
+            [piece_text(pivot_vocabulary.pieces[i]) for i in pivot.gold_ids[in_pivot]],
+            np.equal.outer((source.end - source.begin)[in_source], (pivot.end - pivot.begin)[in_pivot]),
+        )
         row[in_pivot] = np.where(local == NO_ROW, NO_ROW, in_source[local])
-    return RowMatch(status.astype(np.uint8), row.astype(np.int32))
+    return RowMatch(status, row.astype(np.int32))
 
 
 def warp(source_texts: list[str], pivot_texts: list[str]) -> tuple[Int64, Int64]:
@@ -75,7 +73,7 @@ def warp(source_texts: list[str], pivot_texts: list[str]) -> tuple[Int64, Int64]
     return _walk_back(moves)
 
 
-def _judge(source_texts: list[str], pivot_texts: list[str], same_size: npt.NDArray[np.bool_]) -> tuple[UInt8, Int64]:
+def _judge(source_texts: list[str], pivot_texts: list[str], same_size: Bool) -> tuple[UInt8, Int64]:
     """[M] statuses and source indices of one message; `same_size` [N, M]."""
     source_path, pivot_path = warp(source_texts, pivot_texts)
     per_source = np.bincount(source_path, minlength=len(source_texts))

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fusechat.alignment.tokens import NO_ROW, Int64, match_rows_by_bytes
+from fusechat.alignment.tokens import NO_ROW, Int64, match_rows_by_bytes, overlap
 from fusechat.tables import Int32, Representation
 
 IN_TOP_K = -1
@@ -48,7 +48,7 @@ class PairCounts:
     @classmethod
     def from_conversation(cls, pivot: Representation, source: Representation) -> PairCounts:
         """One conversation: every pair of text tokens that start at the same byte, exact or not."""
-        match = match_rows_by_bytes(pivot.rendering, source.rendering)
+        match = match_rows_by_bytes(overlap(pivot.rendering, source.rendering))
         rows = np.flatnonzero((match.source_row != NO_ROW) & ~pivot.rendering.is_end_of_turn)
         return cls.from_rows(
             source.rendering.gold_ids[match.source_row[rows]], pivot.rendering.gold_ids[rows], source.top_ids

@@ -35,21 +35,24 @@ class RowMatch:
 
 @dataclass(frozen=True)
 class Overlap:
-    """The message bytes that both models cover, cut wherever either has a token boundary."""
+    """Two renderings of one conversation, cut wherever either has a token boundary."""
 
+    pivot: Rendering
+    source: Rendering
     pivot_row: Int64
-    """[G]"""
+    """[G] for each stretch of bytes inside one token of each, the pivot's row,"""
     source_row: Int64
-    """[G]"""
+    """[G] the source's,"""
     length: Int64
-    """[G] bytes, at least 1."""
+    """[G] and its bytes, at least 1. End-of-turn tokens have none."""
+    covered: Bool
+    """[T] whether the source saw every byte of the pivot's token; for an end-of-turn row, whether it has one too."""
+    end_of_turn_row: Int64
+    """[T] the source's end-of-turn row where the pivot's row is one too, in the same message; else NO_ROW."""
 
 
 def overlap(pivot: Rendering, source: Rendering) -> Overlap:
-    """Every stretch of bytes that lies inside one pivot token and one source token; end-of-turn tokens have none.
-
-    Raises InvalidDataError where a rendering's tokens are not in order.
-    """
+    """What both models cover. Raises InvalidDataError where a rendering's tokens are not in order."""
     pivot_text, pivot_begin, pivot_end = _text_spans(pivot)
     source_text, source_begin, source_end = _text_spans(source)
     edges = np.unique(np.concatenate([pivot_begin, pivot_end, source_begin, source_end]))
@@ -57,48 +60,33 @@ def overlap(pivot: Rendering, source: Rendering) -> Overlap:
     in_pivot, pivot_index = _containing(starts, pivot_begin, pivot_end)
     in_source, source_index = _containing(starts, source_begin, source_end)
     both = in_pivot & in_source
-    return Overlap(pivot_text[pivot_index[both]], source_text[source_index[both]], lengths[both])
+    pivot_row, length = pivot_text[pivot_index[both]], lengths[both]
+    end_of_turn_row = _end_of_turn_rows(pivot, source)
+    seen = np.bincount(pivot_row, weights=length, minlength=pivot.begin.size)
+    covered = np.where(pivot.is_end_of_turn, end_of_turn_row != NO_ROW, seen == pivot.end - pivot.begin)
+    return Overlap(pivot, source, pivot_row, source_text[source_index[both]], length, covered, end_of_turn_row)
 
 
-def covered_rows(pivot: Rendering, source: Rendering, shared: Overlap) -> Bool:
-    """[T] whether the source saw every byte of the pivot's token; for an end-of-turn row, whether it has one itself."""
-    seen = np.bincount(shared.pivot_row, weights=shared.length, minlength=pivot.begin.size)
-    covered: Bool = seen == pivot.end - pivot.begin
-    end_of_turn = pivot.is_end_of_turn
-    covered[end_of_turn] = end_of_turn_rows(pivot, source)[end_of_turn] != NO_ROW
-    return covered
-
-
-def match_rows_by_bytes(pivot: Rendering, source: Rendering) -> RowMatch:
+def match_rows_by_bytes(shared: Overlap) -> RowMatch:
     """The source row that begins at the pivot row's first byte: EXACT if it ends there too, else PARTIAL.
 
     GOLD where the source saw the bytes and begins no token there, NOT_COVERED where it did not see all of them: a row
     that the source's cut goes through is not covered, so that its nats are never short. An end-of-turn row matches the
     source's end-of-turn row of the same message.
     """
-    text, begin, end = _text_spans(source)
-    pivot_begin, pivot_end = _keys(pivot.message, pivot.begin), _keys(pivot.message, pivot.end)
-    found, index = _find(begin, pivot_begin)
-    end_of_turn = pivot.is_end_of_turn
-    row = np.where(found, text[index] if text.size else NO_ROW, NO_ROW)
-    row[end_of_turn] = end_of_turn_rows(pivot, source)[end_of_turn]
-    covered = covered_rows(pivot, source, overlap(pivot, source))
-    row[~covered] = NO_ROW
-    same_end = end_of_turn | (found & (end[index] == pivot_end if end.size else False))
-    status = np.where(same_end, RowStatus.EXACT, RowStatus.PARTIAL)
-    status[row == NO_ROW] = RowStatus.GOLD
-    status[~covered] = RowStatus.NOT_COVERED
-    return RowMatch(status.astype(np.uint8), row.astype(np.int32))
+    text, begin, end = _text_spans(shared.source)
+    found, index = _find(begin, _keys(shared.pivot.message, shared.pivot.begin))
+    found &= shared.covered & ~shared.pivot.is_end_of_turn
+    row, status = shared.end_of_turn_row.copy(), np.full(found.shape, RowStatus.GOLD, np.uint8)
+    row[found] = text[index[found]]
+    same_end = end[index[found]] == _keys(shared.pivot.message, shared.pivot.end)[found]
+    status[found] = np.where(same_end, RowStatus.EXACT, RowStatus.PARTIAL)
+    status[shared.end_of_turn_row != NO_ROW] = RowStatus.EXACT
+    status[~shared.covered] = RowStatus.NOT_COVERED
+    return RowMatch(status, row.astype(np.int32))
 
 
-def end_of_turn_rows(pivot: Rendering, source: Rendering) -> Int64:
-    """[T] the source's end-of-turn row of the pivot row's message, or NO_ROW."""
-    rows = np.flatnonzero(source.is_end_of_turn)
-    found, index = _find(source.message[rows].astype(np.int64), pivot.message.astype(np.int64))
-    return np.where(found, rows[index] if rows.size else NO_ROW, NO_ROW)
-
-
-def share_nats(pivot: Rendering, source: Rendering, gold_nats: Float32) -> Float32:
+def share_nats(shared: Overlap, gold_nats: Float32) -> Float32:
     """[T] the source's gold nats over the bytes of each pivot token, as `Alignment.nats` documents them.
 
     `gold_nats` [S], nats. A source token's nats are spread evenly over its bytes; sums are float64, so over a message
@@ -106,16 +94,23 @@ def share_nats(pivot: Rendering, source: Rendering, gold_nats: Float32) -> Float
     the pivot rows that it touches and of no others.
     """
     nats: Float64 = np.where(np.isfinite(gold_nats), gold_nats, np.nan).astype(np.float64)
-    shared = overlap(pivot, source)
-    share = shared.length / (source.end - source.begin)[shared.source_row]
-    total = np.zeros(pivot.begin.size, np.float64)
+    source_length = shared.source.end - shared.source.begin
+    share = shared.length / source_length[shared.source_row]
+    total = np.zeros(shared.covered.size, np.float64)
     np.add.at(total, shared.pivot_row, nats[shared.source_row] * share)
-    end_of_turn = pivot.is_end_of_turn
-    covered = covered_rows(pivot, source, shared)
-    ends = end_of_turn & covered
-    total[ends] = nats[end_of_turn_rows(pivot, source)[ends]]
-    total[~covered] = 0.0
+    ends = shared.end_of_turn_row != NO_ROW
+    total[ends] = nats[shared.end_of_turn_row[ends]]
+    total[~shared.covered] = 0.0
     return total.astype(np.float32)
+
+
+def _end_of_turn_rows(pivot: Rendering, source: Rendering) -> Int64:
+    rows = np.flatnonzero(source.is_end_of_turn)
+    found, index = _find(source.message[rows].astype(np.int64), pivot.message.astype(np.int64))
+    found &= pivot.is_end_of_turn
+    result = np.full(found.shape, NO_ROW, np.int64)
+    result[found] = rows[index[found]]
+    return result
 
 
 def _text_spans(rendering: Rendering) -> tuple[Int64, Int64, Int64]:

@@ -15,7 +15,7 @@ from fusechat.alignment.align import align_and_count, align_conversation
 from fusechat.alignment.fractions import AlignmentFractions
 from fusechat.alignment.options import AlignmentOptions, PartialRule, TokenAlignment, VocabularyAlignment
 from fusechat.alignment.pair_counts import PairCounts
-from fusechat.alignment.tokens import match_rows_by_bytes
+from fusechat.alignment.tokens import match_rows_by_bytes, overlap
 from fusechat.alignment.vocabulary import MappingRule, VocabularyMapping, map_vocabulary
 from fusechat.errors import InvalidDataError
 from fusechat.tables import Alignment, RowStatus
@@ -34,7 +34,7 @@ def oracle_row(
     pivot: Model, source: Model, mapping: VocabularyMapping, j: int, options: AlignmentOptions
 ) -> dict[int, float]:
     """Pivot id -> probability of one row: exp, map, add."""
-    match = match_rows_by_bytes(pivot.representation.rendering, source.representation.rendering)
+    match = match_rows_by_bytes(overlap(pivot.representation.rendering, source.representation.rendering))
     exact = match.status[j] == RowStatus.EXACT
     if not exact and not (match.status[j] == RowStatus.PARTIAL and options.partial is PartialRule.CONTEXT):
         return {}
@@ -85,7 +85,7 @@ def test_no_row_has_more_probability_than_its_source_row(
     mapping = mapping_of(pivot, source, mode)
     options = AlignmentOptions(partial=PartialRule.CONTEXT)
     alignment = align_conversation(pivot.representation, source.representation, mapping, options)
-    match = match_rows_by_bytes(pivot.representation.rendering, source.representation.rendering)
+    match = match_rows_by_bytes(overlap(pivot.representation.rendering, source.representation.rendering))
     for j, i in enumerate(match.source_row.tolist()):
         whole = np.exp(source.representation.top_logprobs[i].astype(np.float64)).sum() if i >= 0 else 0.0
         assert sum(stored_row(alignment, j).values()) <= whole * (1 + 4e-3)

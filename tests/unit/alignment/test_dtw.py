@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusechat.alignment.dtw import match_rows_by_dtw, piece_text, warp
-from fusechat.alignment.tokens import NO_ROW, match_rows_by_bytes
+from fusechat.alignment.tokens import NO_ROW, match_rows_by_bytes, overlap
 from fusechat.tables import RowStatus
 
 from .segmented import END, Model, Token, model_of, rendering_of, two_models, vocabulary_of
@@ -100,9 +100,8 @@ def oracle_statuses(pivot: Model, source: Model) -> list[tuple[RowStatus, int]]:
 @settings(max_examples=60)
 def test_statuses_follow_from_the_path(models: tuple[Model, Model]) -> None:
     pivot, source = models
-    match = match_rows_by_dtw(
-        pivot.representation.rendering, source.representation.rendering, pivot.vocabulary, source.vocabulary
-    )
+    shared = overlap(pivot.representation.rendering, source.representation.rendering)
+    match = match_rows_by_dtw(shared, pivot.vocabulary, source.vocabulary)
     assert list(zip(match.status.tolist(), match.source_row.tolist(), strict=True)) == oracle_statuses(pivot, source)
 
 
@@ -111,7 +110,7 @@ def test_statuses_follow_from_the_path(models: tuple[Model, Model]) -> None:
 def test_equal_renderings_warp_onto_themselves(models: tuple[Model, Model]) -> None:
     own = models[0]
     rendering = own.representation.rendering
-    match = match_rows_by_dtw(rendering, rendering, own.vocabulary, own.vocabulary)
+    match = match_rows_by_dtw(overlap(rendering, rendering), own.vocabulary, own.vocabulary)
     assert match.source_row.tolist() == list(range(len(own.tokens)))
     assert match.status.tolist() == [RowStatus.EXACT] * len(own.tokens)
 
@@ -135,9 +134,9 @@ def test_a_pivot_piece_warped_onto_several_source_pieces_has_the_gold_token_alon
 
 def both(pivot: list[Token], source: list[Token]) -> tuple[list[int], list[int]]:
     one, other = model_of(pivot, [], 0), model_of(source, [], 1)
-    renderings = one.representation.rendering, other.representation.rendering
-    by_warping = match_rows_by_dtw(*renderings, one.vocabulary, other.vocabulary)
-    return match_rows_by_bytes(*renderings).status.tolist(), by_warping.status.tolist()
+    shared = overlap(one.representation.rendering, other.representation.rendering)
+    by_warping = match_rows_by_dtw(shared, one.vocabulary, other.vocabulary)
+    return match_rows_by_bytes(shared).status.tolist(), by_warping.status.tolist()
 
 
 def test_a_clipped_dummy_prefix_does_not_spoil_an_exact_row() -> None:
@@ -145,7 +144,7 @@ def test_a_clipped_dummy_prefix_does_not_spoil_an_exact_row() -> None:
     pieces = vocabulary_of([b" Hi", b"Hi", END])
     source = rendering_of([Token(0, 0, 2, b" Hi"), Token(0, 2, 2, END)], pieces)
     pivot = rendering_of([Token(0, 0, 2, b"Hi"), Token(0, 2, 2, END)], pieces)
-    match = match_rows_by_dtw(pivot, source, pieces, pieces)
+    match = match_rows_by_dtw(overlap(pivot, source), pieces, pieces)
     assert match.status.tolist() == [RowStatus.EXACT, RowStatus.EXACT]
 
 

@@ -9,11 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusechat.alignment.tokens import NO_ROW, match_rows_by_bytes, share_nats
+from fusechat.alignment.tokens import NO_ROW, Overlap, match_rows_by_bytes, overlap, share_nats
 from fusechat.errors import InvalidDataError
 from fusechat.tables import Rendering, RowStatus
 
 from .segmented import Model, Token, two_models
+
+
+def overlap_of(pivot: Model, source: Model) -> Overlap:
+    return overlap(pivot.representation.rendering, source.representation.rendering)
 
 
 def oracle_row(token: Token, source: Model) -> tuple[RowStatus, int]:
@@ -46,7 +50,7 @@ def oracle_nats(token: Token, source: Model) -> float:
 @given(two_models())
 def test_every_row_is_matched_as_its_bytes_say(models: tuple[Model, Model]) -> None:
     pivot, source = models
-    match = match_rows_by_bytes(pivot.representation.rendering, source.representation.rendering)
+    match = match_rows_by_bytes(overlap_of(pivot, source))
     expected = [oracle_row(token, source) for token in pivot.tokens]
     assert list(zip(match.status.tolist(), match.source_row.tolist(), strict=True)) == expected
 
@@ -54,7 +58,7 @@ def test_every_row_is_matched_as_its_bytes_say(models: tuple[Model, Model]) -> N
 @given(two_models())
 def test_exact_means_equal_spans_and_nothing_else(models: tuple[Model, Model]) -> None:
     pivot, source = models
-    match = match_rows_by_bytes(pivot.representation.rendering, source.representation.rendering)
+    match = match_rows_by_bytes(overlap_of(pivot, source))
     spans = {(t.message, t.begin, t.end) for t in source.tokens}
     for token, status in zip(pivot.tokens, match.status, strict=True):
         assert ((token.message, token.begin, token.end) in spans) == (status == RowStatus.EXACT)
@@ -63,7 +67,7 @@ def test_exact_means_equal_spans_and_nothing_else(models: tuple[Model, Model]) -
 @given(two_models())
 def test_nats_are_shared_over_bytes(models: tuple[Model, Model]) -> None:
     pivot, source = models
-    nats = share_nats(pivot.representation.rendering, source.representation.rendering, source.representation.gold_nats)
+    nats = share_nats(overlap_of(pivot, source), source.representation.gold_nats)
     assert nats.dtype == np.float32
     np.testing.assert_allclose(nats, [oracle_nats(token, source) for token in pivot.tokens], rtol=1e-6, atol=1e-7)
 
@@ -72,7 +76,7 @@ def test_nats_are_shared_over_bytes(models: tuple[Model, Model]) -> None:
 def test_a_fully_covered_conversation_keeps_the_sources_total(models: tuple[Model, Model]) -> None:
     pivot, source = models
     gold_nats = source.representation.gold_nats
-    nats = share_nats(pivot.representation.rendering, source.representation.rendering, gold_nats)
+    nats = share_nats(overlap_of(pivot, source), gold_nats)
     assert math.fsum(nats.tolist()) == pytest.approx(math.fsum(gold_nats.tolist()), rel=1e-6)
 
 
@@ -84,8 +88,8 @@ def test_a_row_that_is_no_number_touches_only_the_rows_it_overlaps(
     broken = data.draw(st.integers(0, len(source.tokens) - 1))
     gold_nats = source.representation.gold_nats.copy()
     gold_nats[broken] = bad
-    renderings = pivot.representation.rendering, source.representation.rendering
-    nats, clean = share_nats(*renderings, gold_nats), share_nats(*renderings, source.representation.gold_nats)
+    shared = overlap_of(pivot, source)
+    nats, clean = share_nats(shared, gold_nats), share_nats(shared, source.representation.gold_nats)
     wrong = source.tokens[broken]
     for i, token in enumerate(pivot.tokens):
         ends = token.begin == token.end == wrong.begin == wrong.end
@@ -97,30 +101,30 @@ def test_a_row_that_is_no_number_touches_only_the_rows_it_overlaps(
 @settings(max_examples=30)
 def test_equal_renderings_give_back_their_own_nats_to_the_bit(models: tuple[Model, Model]) -> None:
     own = models[0].representation
-    match = match_rows_by_bytes(own.rendering, own.rendering)
+    match = match_rows_by_bytes(overlap(own.rendering, own.rendering))
     assert match.status.tolist() == [RowStatus.EXACT] * len(models[0].tokens)
     assert match.source_row.tolist() == list(range(len(models[0].tokens)))
-    assert share_nats(own.rendering, own.rendering, own.gold_nats).tobytes() == own.gold_nats.tobytes()
+    assert share_nats(overlap(own.rendering, own.rendering), own.gold_nats).tobytes() == own.gold_nats.tobytes()
 
 
 def test_a_row_that_the_sources_cut_goes_through_is_not_covered() -> None:
     pivot = spans([(0, 0, 5), (0, 5, 11), (0, 11, 11)])
     source = spans([(0, 0, 5), (0, 5, 8)])
-    match = match_rows_by_bytes(pivot, source)
+    match = match_rows_by_bytes(overlap(pivot, source))
     assert match.status.tolist() == [RowStatus.EXACT, RowStatus.NOT_COVERED, RowStatus.NOT_COVERED]
-    assert share_nats(pivot, source, np.array([2.0, 3.0], np.float32)).tolist() == [2.0, 0.0, 0.0]
+    assert share_nats(overlap(pivot, source), np.array([2.0, 3.0], np.float32)).tolist() == [2.0, 0.0, 0.0]
 
 
 def test_a_source_without_rows_covers_nothing() -> None:
     pivot, empty = spans([(0, 0, 2), (0, 2, 2)]), spans([])
-    assert match_rows_by_bytes(pivot, empty).status.tolist() == [RowStatus.NOT_COVERED] * 2
-    assert share_nats(pivot, empty, np.empty(0, np.float32)).tolist() == [0.0, 0.0]
-    assert match_rows_by_bytes(empty, pivot).status.size == 0
+    assert match_rows_by_bytes(overlap(pivot, empty)).status.tolist() == [RowStatus.NOT_COVERED] * 2
+    assert share_nats(overlap(pivot, empty), np.empty(0, np.float32)).tolist() == [0.0, 0.0]
+    assert match_rows_by_bytes(overlap(empty, pivot)).status.size == 0
 
 
 def test_overlapping_spans_are_refused() -> None:
     with pytest.raises(InvalidDataError, match="Row 0"):
-        match_rows_by_bytes(spans([(0, 0, 3), (0, 2, 4)]), spans([(0, 0, 4)]))
+        overlap(spans([(0, 0, 3), (0, 2, 4)]), spans([(0, 0, 4)]))
 
 
 def spans(tokens: list[tuple[int, int, int]]) -> Rendering:
