@@ -33,3 +33,5 @@ DType = Literal["Auto", "BFloat16", "Float16", "Float32"]
 DataFormat = Literal["Auto", "ShareGPT", "Messages", "Text"]
 RESERVED_NAME_PREFIXES = ("fuse-", "merge-", "evaluate-", "extract-", "align-")
 """Stage names begin so; a model named like a stage would make `evaluate-<model>` ambiguous."""
+RESERVED_NAMES = ("joint", "baseline")
+"""Targets that fusion makes beside those of the sources: stages `fuse-joint` and `fuse-baseline`."""

@@ -42,17 +42,23 @@ def description(path: Path) -> str:
     return " ".join((info.description or "").split()) if info else ""
 
 
-def elsewhere(key: str) -> tuple[str, ...]:
-    """Objects of the API that take this key, as `spec.sources[].model`, in API order."""
-    return _places().get(key, ())
+def elsewhere(word: str) -> tuple[str, tuple[str, ...]]:
+    """The API's key for a word in any spelling, such as top_k, and the objects that take it, in API order."""
+    return _places().get(plain(word), (word, ()))
+
+
+def plain(word: str) -> str:
+    """Without case, underscores and hyphens: top_k, TopK and top-k are topk."""
+    return word.lower().replace("_", "").replace("-", "")
 
 
 @cache
-def _places() -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+def _places() -> dict[str, tuple[str, tuple[str, ...]]]:
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for place, model in objects():
         for key in keys(model):
-            found[key] = (*found.get(key, ()), place or "the document itself")
+            _, places = found.get(plain(key), (key, ()))
+            found[plain(key)] = key, (*places, place or "the document itself")
     return found
 
 

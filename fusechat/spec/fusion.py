@@ -16,7 +16,7 @@ class DeepSpeedSpec(SpecObject):
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 3
     """0: replicas; 1: sharded optimiser; 2: and gradients; 3: and parameters."""
     offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = "None"
-    """What is kept in CPU memory between its uses; parameters only with zeroStage 3."""
+    """What is kept in CPU memory between its uses: the optimiser with zeroStage 1 or more, parameters with 3."""
 
 
 class FusionSpec(SpecObject):
@@ -44,10 +44,11 @@ class FusionSpec(SpecObject):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3
     """Passes over the training rows."""
     global_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
-    """Conversations an optimiser step, over all processes and accumulation steps."""
+    """Conversations an optimiser step, over all processes and accumulation steps; a multiple of nodes x
+    processesPerNode."""
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 4
-    """Conversations a process holds at once; the rest is accumulated. Lower it when the accelerator runs out of
-    memory."""
+    """Conversations a process holds at once, at most; the rest of its share is accumulated. Lower it when the
+    accelerator runs out of memory."""
     warmup_fraction: Fraction = 0.03
     """Share of all steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -98,20 +99,23 @@ class MergeMethodSpec(SpecObject):
     granularity: Literal["Model", "Layer", "Matrix", "Element"] | None = None
     """VaRM: the group of parameters that shares one weight a target. Default Matrix."""
     tau: Annotated[float | None, Field(gt=0, le=1)] = None
-    """SCE: share of elements kept, by variance across the targets. Default 0.1."""
+    """SCE: share of a tensor's elements that is merged, those of the highest variance across targets. Default 0.1.
+    SCEMergekit: of the elements that vary at all. Default 1."""
     t: Annotated[list[SlerpAnchors] | None, Field(min_length=1, max_length=16)] = None
-    """SLERP: 0 is the first target by name, 1 the second. The first entry whose filter matches counts."""
+    """SLERP: 0 is the first target by name, 1 the second. The first entry whose filter matches counts; the last has
+    none. Required."""
     weights: Annotated[dict[Name, Annotated[float, Field(ge=-100, le=100)]] | None, Field(max_length=64)] = None
-    """Linear, TaskArithmetic, TIES, DARE: weight by target (the source's or existing target's name). Default: all
-    equal."""
+    """Linear, TaskArithmetic, TIES, DARE, DARETIES: weight by target (the source's or existing target's name), for
+    all or for none. Default: 1 each."""
     normalize: bool | None = None
-    """Divide by the sum of weights. Default: true for Linear and TIES, false otherwise."""
+    """Where weights are: divide by their sum. Default: true for Linear and TIES, false otherwise."""
     density: Annotated[float | None, Field(gt=0, le=1)] = None
-    """TIES, DARE: share of each target's changes kept. Default 0.5."""
+    """TIES, DARE, DARETIES: share of each target's changes kept, tensor by tensor. Default 0.5."""
     scale: Annotated[float | None, Field(ge=-100, le=100)] = None
-    """TaskArithmetic, TIES, DARE: factor on the merged change (lambda). Default 1."""
+    """TaskArithmetic, TIES, DARE, DARETIES: factor on the merged change (lambda). Default 1."""
     rescale: Literal["InverseDensity", "L1"] | None = None
-    """DARE: what kept changes are multiplied by. Default InverseDensity, the paper's; L1 is mergekit's."""
+    """DARE, DARETIES: what kept changes are multiplied by. InverseDensity: 1 / density, the paper's. L1: what restores
+    the tensor's sum of absolute changes, mergekit's. Default InverseDensity."""
 
     def parameters(self) -> dict[str, Any]:
         """The method's parameters that were given, by their API names."""
@@ -121,10 +125,8 @@ class MergeMethodSpec(SpecObject):
 class MergeSpec(SpecObject):
     """How the pairwise targets become one model."""
 
-    methods: Annotated[list[MergeMethodSpec], Field(min_length=1, max_length=32)] = [
-        MergeMethodSpec(name="varm", type="VaRM")
-    ]
-    """Every merge that is made; the first is the job's result."""
+    methods: Annotated[list[MergeMethodSpec], Field(max_length=32)] = [MergeMethodSpec(name="varm", type="VaRM")]
+    """Every merge that is made; the first is the job's result. Empty: none, and the first target is the result."""
     existing_targets: list[ExistingTarget] = Field(default=[], max_length=32)
     """Targets made earlier from the same pivot."""
     save_dtype: Literal["Pivot", "Float32"] = "Pivot"

@@ -8,6 +8,7 @@ from rapidfuzz.distance import DamerauLevenshtein
 
 from fusechat.spec import fields
 from fusechat.spec.base import SpecObject
+from fusechat.spec.fields import plain
 
 UNSUPPORTED = {
     "LoRA and other adapters": ("lora", "loraconfig", "lorarank", "loraalpha", "qlora", "peft", "adapter", "adapters"),
@@ -45,11 +46,6 @@ NEAR = 0.34
 """A key is near another when at most this share of its characters must change."""
 
 
-def plain(word: str) -> str:
-    """Without case, underscores and hyphens: top_k, TopK and top-k are topk."""
-    return word.lower().replace("_", "").replace("-", "")
-
-
 def unsupported(key: str) -> str | None:
     """The feature that is not in v1alpha1 and that this key asks for."""
     return next((feature for feature, words in UNSUPPORTED.items() if plain(key) in words), None)
@@ -78,11 +74,10 @@ def unknown_key(key: str, model: type[SpecObject]) -> tuple[str, str, tuple[str,
 
 
 def _other_place(key: str) -> str:
-    places = fields.elsewhere(key)
+    word, places = fields.elsewhere(key)
     if places:
-        return f"`{key}` belongs under {' or '.join(f'`{place}`' for place in places[:3])}."
-    word = SYNONYMS.get(plain(key))
-    places = fields.elsewhere(word) if word else ()
+        return f"`{word}` belongs under {' or '.join(f'`{place}`' for place in places[:3])}."
+    word, places = fields.elsewhere(SYNONYMS.get(plain(key), ""))
     return f"Did you mean `{word}` under `{places[0]}`?" if places else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +11,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from fusechat.errors import MissingInputError, NoPermissionError, SpecError, SpecProblem
-from fusechat.spec.document import Document, read_documents
+from fusechat.spec.document import Document, dotted, read_documents
 from fusechat.spec.job import API_VERSION, KIND, FuseJob
 from fusechat.spec.mistakes import Mistakes
-from fusechat.spec.rules import broken_rules
+from fusechat.spec.repair import repaired
+from fusechat.spec.rules import RULES, Broken
 
 STATUS = "status"
 """Written by the operator, not by people; ignored, so that `kubectl get -o yaml` gives a job file."""
@@ -47,15 +48,33 @@ def parse_job(text: str, file: str) -> FuseJob:
 
 def validated(document: Document, file: str = "") -> FuseJob:
     """The job that a document describes. Raises SpecError with every mistake, sorted by line."""
-    problems, job = list(document.problems), None
+    value = _without_status(document.value)
     try:
-        job = FuseJob.model_validate(_without_status(document.value), by_alias=True, by_name=False)
-        problems += broken_rules(job)
+        job = FuseJob.model_validate(value, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems += Mistakes(document).problems(error)
-    if job is None or problems:
-        raise SpecError(sorted(problems, key=lambda problem: problem.line or 0), file=file)
+        problems = Mistakes(document).problems(error) + _broken_beside(value, document)
+        raise _spec_error([*document.problems, *problems], file) from None
+    problems = [_problem(broken, document) for rule in RULES for broken in rule.check(job.spec)]
+    if problems or document.problems:
+        raise _spec_error([*document.problems, *problems], file)
     return job
+
+
+def _broken_beside(value: Any, document: Document) -> list[SpecProblem]:
+    """Rules broken by the parts of an invalid job that are valid."""
+    rest = repaired(value)
+    if rest is None:
+        return []
+    found = [(rule, broken) for rule in RULES for broken in rule.check(rest.spec)]
+    return [_problem(broken, document) for rule, broken in found if not rest.concerns(rule, broken)]
+
+
+def _problem(broken: Broken, document: Document) -> SpecProblem:
+    return SpecProblem(dotted(broken.path), broken.message, broken.mend, document.line(broken.path))
+
+
+def _spec_error(problems: Sequence[SpecProblem], file: str) -> SpecError:
+    return SpecError(sorted(problems, key=lambda problem: problem.line or 0), file=file)
 
 
 def _text(path: Path) -> str:

@@ -15,8 +15,9 @@ from pydantic_core import ErrorDetails
 from fusechat.errors import SpecProblem
 from fusechat.spec import fields
 from fusechat.spec.document import Document, Path, dotted
+from fusechat.spec.fields import plain
 from fusechat.spec.job import API_VERSION, KIND
-from fusechat.spec.keys import nearest, plain, unknown_key
+from fusechat.spec.keys import nearest, unknown_key
 
 EXAMPLES = {
     "apiVersion": f"apiVersion: {API_VERSION}",
@@ -91,6 +92,8 @@ class Mistakes:
             return "is missing", _example(str(path[-1]))
         if kind == "extra_forbidden":
             return self._unknown_key(path)
+        if len(path) < len(detail["loc"]) and not str(detail["loc"][-1]).startswith("["):
+            return f"must be text, a number, true or false, not {shown(detail['input'])}", ""
         if kind in _SENTENCES:
             return _SENTENCES[kind](path, detail["input"], detail.get("ctx", {}))
         return f"cannot be {shown(detail['input'])}", fields.description(path)
@@ -173,7 +176,9 @@ def _not_a(word: str) -> Callable[[Path, Any, Mapping[str, Any]], tuple[str, str
 
 
 def _shape_mend(path: Path, value: Any) -> str:
-    key = str(path[-1]) if path else ""
+    if not path:
+        return f"A job begins with `apiVersion: {API_VERSION}` and `kind: {KIND}`."
+    key = str(path[-1])
     if key == "t" and isinstance(value, int | float):
         return f"Write `t: [{{values: [{value:g}]}}]`; more entries with a `filter` set t by tensor."
     info = fields.field_at(path)
