@@ -35,6 +35,10 @@ __all__ = [
 def open_storage(uri: str, s3: S3Settings | None = None) -> Storage:
     """The storage at `file://...`, a plain path or `s3://bucket[/prefix]`. Nothing is read or written yet."""
     scheme = uri.partition("://")[0] if "://" in uri else "file"
+    if scheme == "s3":
+        from fusechat.storage.s3 import S3Storage
+
+        return S3Storage(uri, s3 or S3Settings())
     if scheme == "file":
         return LocalStorage(local_directory(uri))
     raise UsageError(f"{uri} is no storage", mend="Use file:///directory, a plain path, or s3://bucket/prefix.")

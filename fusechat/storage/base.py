@@ -31,6 +31,8 @@ class ObjectInfo:
 
     key: str
     size: int
+    etag: str = ""
+    """S3's entity tag, which changes with the content; empty elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,11 @@ class Storage(Protocol):
 def checked_key(key: str) -> str:
     """`key` if every storage can hold it, else UsageError."""
     parts = key.split("/")
-    if not key or "\0" in key or any(part in ("", ".", "..") for part in parts):
-        raise UsageError(f"{key!r} is no storage key: keys are relative paths without empty, `.` or `..` parts")
+    # some S3 services list a backslash as a slash
+    if not key or "\0" in key or "\\" in key or any(part in ("", ".", "..") for part in parts):
+        raise UsageError(
+            f"{key!r} is no storage key: keys are relative paths without empty, `.` or `..` parts and backslashes"
+        )
     return key
 
 

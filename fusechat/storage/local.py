@@ -61,11 +61,11 @@ class LocalStorage:
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         path = self._path(key)
-        with local_errors(path), _unfinished(path) as unfinished:
+        with local_errors(path), unfinished_file(path) as unfinished:
             with unfinished.open("xb") as file:
                 file.write(data)
-                _sync(file)
-            return _publish(unfinished, path, if_absent=if_absent)
+                sync(file)
+            return publish(unfinished, path, if_absent=if_absent)
 
     def upload(self, path: Path, key: str, *, move: bool = False) -> FileEntry:
         destination = self._path(key)
@@ -76,18 +76,18 @@ class LocalStorage:
                 return file_entry(path, key)
         if move and (entry := self._rename(path, key)):
             return entry
-        with local_errors(destination), _unfinished(destination) as unfinished:
+        with local_errors(destination), unfinished_file(destination) as unfinished:
             entry = _copy(path, unfinished, key)
-            _publish(unfinished, destination, if_absent=False)
+            publish(unfinished, destination, if_absent=False)
         if move:
             path.unlink()
         return entry
 
     def download(self, key: str, path: Path) -> None:
         source = self._path(key)
-        with local_errors(path), _unfinished(path) as unfinished:
+        with local_errors(path), unfinished_file(path) as unfinished:
             _copy(source, unfinished, key)
-            _publish(unfinished, path, if_absent=False)
+            publish(unfinished, path, if_absent=False)
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         start = self._root / prefix.rpartition("/")[0]
@@ -118,7 +118,7 @@ class LocalStorage:
         with local_errors(path):
             entry = file_entry(path, key)
             with path.open("rb") as file:
-                _sync(file)
+                sync(file)
         with local_errors(destination):
             destination.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -157,7 +157,7 @@ def _named(error: OSError, path: Path) -> FuseChatError:
 
 
 @contextmanager
-def _unfinished(path: Path) -> Iterator[Path]:
+def unfinished_file(path: Path) -> Iterator[Path]:
     """A hidden name beside `path` that no other writer has; whatever is left of it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # the key's own name is not part of it: that may already be as long as the file system allows
@@ -169,7 +169,8 @@ def _unfinished(path: Path) -> Iterator[Path]:
             unfinished.unlink()
 
 
-def _publish(unfinished: Path, path: Path, *, if_absent: bool) -> bool:
+def publish(unfinished: Path, path: Path, *, if_absent: bool) -> bool:
+    """Gives a written and synced file its name. With `if_absent`, False if the name was taken."""
     if if_absent:
         try:
             os.link(unfinished, path)
@@ -196,11 +197,12 @@ def _copy(source: Path, destination: Path, key: str) -> FileEntry:
         while chunk := reader.read(_COPY_CHUNK):
             digest.update(chunk)
             size += writer.write(chunk)
-        _sync(writer)
+        sync(writer)
     return FileEntry(key, size, digest.hexdigest())
 
 
-def _sync(file: BinaryIO) -> None:
+def sync(file: BinaryIO) -> None:
+    """Returns when the file's bytes are on the disk."""
     file.flush()
     os.fsync(file.fileno())
 

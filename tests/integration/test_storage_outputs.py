@@ -13,10 +13,12 @@ from fusechat.storage.manifest import logical_name
 DIGEST = "0123456789abcdef" * 4
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "s3"])
 def storage(request, tmp_path):
-    assert request.param == "local"
-    return open_storage((tmp_path / "a store").as_uri())
+    if request.param == "local":
+        return open_storage((tmp_path / "a store").as_uri())
+    bucket = request.getfixturevalue("s3_bucket")
+    return open_storage(f"{bucket}/a prefix", request.getfixturevalue("s3").settings)
 
 
 @pytest.fixture
