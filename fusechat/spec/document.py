@@ -1,8 +1,8 @@
 """A job file as plain values that remember their lines.
 
 YAML is read as the Kubernetes API server reads it, so that a file means the same on a laptop and on a cluster: `5e-6`
-and `1e3` are numbers, dates and `1:30` are text, an empty value is no value, a key given twice is a mistake. JSON is
-read too. What the values mean is not known here.
+and `1e3` are numbers, dates and `1:30` are text, a key given twice is a mistake. JSON is read
+too. What the values mean is not known here.
 """
 
 from __future__ import annotations
@@ -173,9 +173,7 @@ class _Reading:
                 self._problem((*path, key), f"is given twice, first in line {own[key]}", "Keep one of them.", line)
                 continue
             own[key] = self.lines[(*path, key)] = line
-            value = self._value(value_node, (*path, key))
-            if value is not None:
-                values[key] = value
+            values[key] = self._value(value_node, (*path, key))
         for key, value in self._merged(node, path).items():
             if key not in own:
                 values[key] = value

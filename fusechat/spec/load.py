@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +11,15 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from fusechat.errors import MissingInputError, NoPermissionError, SpecError, SpecProblem
+from fusechat.spec import fields
 from fusechat.spec.document import Document, dotted, read_documents
+from fusechat.spec.document import Path as Keys
 from fusechat.spec.job import API_VERSION, KIND, FuseJob
 from fusechat.spec.mistakes import Mistakes
 from fusechat.spec.repair import repaired
 from fusechat.spec.rules import RULES, Broken
 
-STATUS = "status"
+STATUS: Keys = ("status",)
 """Written by the operator, not by people; ignored, so that `kubectl get -o yaml` gives a job file."""
 
 
@@ -48,11 +50,13 @@ def parse_job(text: str, file: str) -> FuseJob:
 
 def validated(document: Document, file: str = "") -> FuseJob:
     """The job that a document describes. Raises SpecError with every mistake, sorted by line."""
-    value = _without_status(document.value)
+    value = _as_the_cluster_prunes(document.value)
     try:
         job = FuseJob.model_validate(value, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems = Mistakes(document).problems(error) + _broken_beside(value, document)
+        mistakes = Mistakes(document)
+        problems = mistakes.problems(error)
+        problems += _broken_beside(value, document, mistakes.suggested)
         raise _spec_error([*document.problems, *problems], file) from None
     problems = [_problem(broken, document) for rule in RULES for broken in rule.check(job.spec)]
     if problems or document.problems:
@@ -60,9 +64,9 @@ def validated(document: Document, file: str = "") -> FuseJob:
     return job
 
 
-def _broken_beside(value: Any, document: Document) -> list[SpecProblem]:
-    """Rules broken by the parts of an invalid job that are valid."""
-    rest = repaired(value)
+def _broken_beside(value: Any, document: Document, meant: Collection[Keys]) -> list[SpecProblem]:
+    """Rules broken by the parts of an invalid job that are valid; `meant`: fields that misspelt keys stand for."""
+    rest = repaired(value, meant)
     if rest is None:
         return []
     found = [(rule, broken) for rule in RULES for broken in rule.check(rest.spec)]
@@ -108,7 +112,15 @@ def _not_one_job(documents: list[Document], jobs: list[Document]) -> SpecProblem
     return SpecProblem("", f"holds no {KIND}" if documents else "is empty", mend, 1)
 
 
-def _without_status(value: Any) -> Any:
+def _as_the_cluster_prunes(value: Any, path: Keys = ()) -> Any:
+    """Without status, and without the empty values of known fields: they mean the default."""
     if isinstance(value, Mapping):
-        return {key: item for key, item in value.items() if key != STATUS}
+        model = fields.object_at(path)
+        return {
+            key: _as_the_cluster_prunes(item, (*path, key))
+            for key, item in value.items()
+            if not (item is None and (model is None or key in fields.keys(model))) and (*path, key) != STATUS
+        }
+    if isinstance(value, list):
+        return [_as_the_cluster_prunes(item, (*path, i)) for i, item in enumerate(value)]
     return value

@@ -93,7 +93,7 @@ class Mistakes:
         if kind == "extra_forbidden":
             return self._unknown_key(path)
         if len(path) < len(detail["loc"]) and not str(detail["loc"][-1]).startswith("["):
-            return f"must be text, a number, true or false, not {shown(detail['input'])}", ""
+            return f"must be text, a number, true or false, not {shown(detail['input'])}", "Give one plain value."
         if kind in _SENTENCES:
             return _SENTENCES[kind](path, detail["input"], detail.get("ctx", {}))
         return f"cannot be {shown(detail['input'])}", fields.description(path)

@@ -7,7 +7,7 @@ left unchecked: they would report what the person did not write.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +53,12 @@ class Repaired:
         return any(_reads(rule, path) and not _other_entry(path, broken.path) for path in self.changed)
 
 
-def repaired(value: Any) -> Repaired | None:
-    """The document's spec with its mistakes taken out; None where too little of it is usable."""
+def repaired(value: Any, meant: Collection[Path] = ()) -> Repaired | None:
+    """The document's spec with its mistakes taken out; None where too little of it is usable. `meant`: fields that
+    were misspelt, and so are in neither."""
     if not isinstance(value, Mapping):
         return None
-    document, changed = copy.deepcopy(dict(value)), list[Path]()
+    document, changed = copy.deepcopy(dict(value)), list(meant)
     for _ in range(ROUNDS):
         try:
             return Repaired(FuseJob.model_validate(document, by_alias=True, by_name=False).spec, tuple(changed))

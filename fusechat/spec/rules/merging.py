@@ -26,7 +26,9 @@ def _methods(spec: FuseJobSpec) -> Iterator[tuple[Path, MergeMethodSpec]]:
         yield ("spec", "merge", "methods", i), method
 
 
-@rule("merge-needs-targets", "A merge needs pairwise or existing targets.", reads=_TARGETS)
+@rule(
+    "merge-needs-targets", "A merge needs pairwise or existing targets.", reads=("spec.merge.methods.name", *_TARGETS)
+)
 def merge_needs_targets(spec: FuseJobSpec) -> Iterator[Broken]:
     if spec.merge.methods and not target_names(spec):
         mend = (

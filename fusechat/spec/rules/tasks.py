@@ -29,7 +29,7 @@ def _fields_of(task: TaskSpec, path: Path) -> Iterator[Broken]:
     needed = TASK_FIELDS[task.type]
     given = {"task": task.task, "skill": task.skill, "config": task.config}
     if not given[needed]:
-        yield Broken((*path, needed), f"is missing; a {task.type} task needs it", _EXAMPLES[needed])
+        yield Broken((*path, needed), f"is missing; {task.type} tasks need it", _EXAMPLES[needed])
     for key in ("skill",) if task.type == "ReasoningGym" else ("task", "config"):
         if given[key]:
             yield Broken(
