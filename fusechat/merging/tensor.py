@@ -16,8 +16,8 @@ from fusechat.errors import InvalidDataError
 from fusechat.merging.checkpoint import Checkpoint
 from fusechat.merging.elements import Float64, decode
 
-SLICE_ELEMENTS = 1 << 17
-"""Elements of a slice: 1 MiB of float64 a model, which stays in a core's cache. Part of every sum's order, so it is not
+SLICE_ELEMENTS = 1 << 16
+"""Elements of a slice: 512 KiB of float64 a model, which stays in a core's cache. Part of every sum's order, so it is not
 a setting."""
 
 

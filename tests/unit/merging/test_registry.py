@@ -1,0 +1,135 @@
+"""The methods' parameters: what is accepted, what is refused and in which words."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fusechat.errors import ConfigurationError
+from fusechat.merging.registry import METHODS, find_method, parse_parameters
+from fusechat.merging.slerp import interpolation_at
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_formula_takes_exactly_the_described_parameters(name: str) -> None:
+    method = METHODS[name]
+    signature = inspect.signature(method.load())
+    assert list(signature.parameters) == ["tensor", *(parameter.name for parameter in method.parameters)]
+    assert method.paper.startswith("https://")
+    assert all(parameter.description.endswith(".") for parameter in method.parameters)
+
+
+def test_the_registry_needs_neither_torch_nor_numpy() -> None:
+    code = "import sys, fusechat.merging.registry; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_merging_needs_no_torch() -> None:
+    code = (
+        "import sys, fusechat.merging.merge, fusechat.merging.dare, fusechat.merging.sce; print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_names_are_found_in_any_letter_case() -> None:
+    assert find_method("varm").name == "VaRM"
+    with pytest.raises(ConfigurationError, match=r"no merge method 'mean'\nMethods: VaRM, SCE"):
+        find_method("mean")
+
+
+def test_defaults() -> None:
+    assert METHODS["VaRM"].resolve({}) == {"granularity": "Matrix"}
+    assert METHODS["SCE"].resolve({})["tau"] == 0.1
+    assert METHODS["SCEMergekit"].resolve({})["tau"] == 1.0
+    assert METHODS["TIES"].resolve({}) == {"weights": None, "density": 0.5, "normalize": True, "scale": 1.0}
+    assert METHODS["DARE"].resolve({"weights": None})["rescale"] == "InverseDensity"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("VaRM", {"tau": 0.1}, "VaRM has no parameter 'tau'\nIts parameters: granularity"),
+        ("VaRM", {"granularity": "Row"}, "granularity must be one of Model, Layer, Matrix, Element, not 'Row'"),
+        ("SLERP", {}, "SLERP needs the parameter t"),
+        ("SLERP", {"t": 1.5}, r"t must be in \[0, 1\], not 1.5"),
+        ("SLERP", {"t": []}, "t must not be empty"),
+        ("SLERP", {"t": [{"filter": "mlp", "value": [1]}]}, "must be {filter: part of a name, values: "),
+        ("SLERP", {"t": [{"values": []}]}, "at least one number"),
+        ("SCE", {"tau": 0}, r"tau must be in \(0, 1\], not 0"),
+        ("TIES", {"density": float("nan")}, "density must be a number"),
+        ("TIES", {"density": True}, "density must be a number"),
+        ("Linear", {"weights": 0.5}, "weights must give a number for each target"),
+        ("Linear", {"weights": {"a": "x"}}, "weights must be a number, not 'x'"),
+        ("Linear", {"normalize": "yes"}, "normalize must be true or false"),
+    ],
+)
+def test_refused(name: str, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        METHODS[name].resolve(given)
+
+
+def test_numbers_of_targets() -> None:
+    with pytest.raises(ConfigurationError, match="SLERP merges exactly 2 targets, not 3"):
+        METHODS["SLERP"].check_targets(3)
+    with pytest.raises(ConfigurationError, match="SCE merges at least 2 targets, not 1"):
+        METHODS["SCE"].check_targets(1)
+    METHODS["VaRM"].check_targets(1)
+
+
+def test_weights_must_name_exactly_the_targets(tmp_path: Any) -> None:
+    from fusechat.merging.merge import merge
+
+    with pytest.raises(ConfigurationError, match="weights: no target is named c; b has no weight") as error:
+        merge(tmp_path, {"a": tmp_path, "b": tmp_path}, "Linear", {"weights": {"a": 1, "c": 1}}, tmp_path / "out")
+    assert "Targets: a, b." in str(error.value)
+
+
+def test_weights_that_cancel_cannot_be_normalised() -> None:
+    from fusechat.merging.arithmetic import normalised
+
+    with pytest.raises(ConfigurationError, match="sum to zero"):
+        normalised(np.array([1.0, -1.0]), True)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("TIES", {"density": "5e-1", "normalize": "false"}, {"density": 0.5, "normalize": False}),
+        ("Linear", {"weights": "{a: 0.25, b: 1}"}, {"weights": {"a": 0.25, "b": 1.0}}),
+        ("SLERP", {"t": "0.3"}, {"t": (("", (0.3,)),)}),
+        ("SLERP", {"t": "[0, 0.5, 1]"}, {"t": (("", (0.0, 0.5, 1.0)),)}),
+        ("SLERP", {"t": "[{filter: mlp, values: [1]}, {values: [0.5]}]"}, {"t": (("mlp", (1.0,)), ("", (0.5,)))}),
+        ("VaRM", {"granularity": "element"}, {"granularity": "Element"}),
+    ],
+)
+def test_command_line_values(name: str, given: dict[str, str], expected: dict[str, Any]) -> None:
+    method = METHODS[name]
+    resolved = method.resolve(parse_parameters(method, given))
+    assert {key: resolved[key] for key in given} == expected
+
+
+@pytest.mark.parametrize("given", [{"t": "{"}, {"t": "x"}, {"q": "1"}])
+def test_command_line_values_refused(given: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_parameters(METHODS["SLERP"], given)
+
+
+def test_the_command_line_may_leave_a_required_parameter_to_another_source() -> None:
+    assert parse_parameters(METHODS["SLERP"], {}) == {}
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(0, 0), (0.25, 0.5), (0.375, 0.4), (0.5, 0.3), (1, 1)])
+def test_anchors_are_interpolated_over_depth(depth: float, expected: float) -> None:
+    t = (("mlp", (0.9,)), ("*", (0.0, 0.5, 0.3, 0.7, 1.0)))
+    assert interpolation_at(t, "model.layers.0.self_attn.q", depth) == pytest.approx(expected)
+    assert interpolation_at(t, "model.layers.0.mlp.up", depth) == 0.9
+
+
+def test_a_tensor_no_filter_matches_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"no entry of t matches the tensor model\.norm"):
+        interpolation_at((("mlp", (0.9,)),), "model.norm", 1.0)
