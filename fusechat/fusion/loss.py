@@ -12,34 +12,14 @@ Legend: B = sequences, L = positions, V = output layer, R = loss-carrying tokens
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
-from fusechat.errors import ConfigurationError
-from fusechat.fusion.targets import Tail, TargetSettings
+from fusechat.fusion.settings import FusionLossSettings
 
 CHUNK_ELEMENTS = 1 << 24
 """Elements of the float32 scratch: 64 MiB a temporary, about four of them."""
-
-
-@dataclass(frozen=True)
-class FusionLossSettings:
-    """`lm_weight` is the paper's lambda: 1 is CLM only; `tail` and `temperature` say how targets were made."""
-
-    lm_weight: float = 0.9
-    tail: Tail = Tail.BUCKET
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.lm_weight <= 1:
-            raise ConfigurationError(f"lmLossWeight is {self.lm_weight}.", mend="Give a weight between 0 and 1.")
-        self.targets  # noqa: B018  refuses a temperature without Renormalise
-
-    @property
-    def targets(self) -> TargetSettings:
-        return TargetSettings(self.tail, self.temperature)
 
 
 class BatchTargets(NamedTuple):

@@ -9,7 +9,8 @@ import torch
 
 from fusechat.errors import ConfigurationError
 from fusechat.fusion import loss as loss_module
-from fusechat.fusion.loss import BatchTargets, FusionLossSettings, fusion_loss
+from fusechat.fusion.loss import BatchTargets, fusion_loss
+from fusechat.fusion.settings import FusionLossSettings
 from fusechat.fusion.targets import Tail
 
 

@@ -1,0 +1,60 @@
+"""DeepSpeed's configuration of one run, every value explicit, and what keeps its start-up short. Imports no torch."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from fusechat.fusion.batches import BatchPlan
+from fusechat.fusion.settings import DeepSpeedSettings, Offload, TrainingSettings
+
+NEVER = 2**31 - 1
+
+
+def deepspeed_config(settings: TrainingSettings, plan: BatchPlan, *, bfloat16: bool) -> dict[str, Any] | None:
+    """The dictionary that transformers and DeepSpeed read; None where the run uses no DeepSpeed."""
+    deepspeed = settings.deepspeed
+    if deepspeed is None:
+        return None
+    return {
+        "train_batch_size": plan.global_batch,
+        "train_micro_batch_size_per_gpu": plan.micro_batch,
+        "gradient_accumulation_steps": plan.accumulation,
+        "gradient_clipping": settings.max_grad_norm,
+        "zero_optimization": _zero(deepspeed),
+        "bf16": {"enabled": bfloat16},
+        # gradients of many micro batches are summed: 8 bits of mantissa are too few
+        "data_types": {"grad_accum_dtype": "fp32"},
+        # the optimiser is torch's AdamW everywhere, so that results do not hang on a compiler being there
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": NEVER,
+        "wall_clock_breakdown": False,
+    }
+
+
+def _zero(deepspeed: DeepSpeedSettings) -> dict[str, Any]:
+    zero: dict[str, Any] = {
+        "stage": deepspeed.zero_stage,
+        "contiguous_gradients": True,
+        "overlap_comm": False,
+        # the final weights are gathered from the float32 masters, tensor by tensor
+        "stage3_gather_16bit_weights_on_model_save": False,
+    }
+    if deepspeed.offload is not Offload.NONE:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if deepspeed.offload is Offload.OPTIMIZER_AND_PARAMETERS:
+        zero["offload_param"] = {"device": "cpu"}
+    return zero
+
+
+def skip_shared_memory_compilation() -> None:
+    """Keep DeepSpeed from compiling its CPU shared-memory collectives (50 s, and a compiler): gloo does the same sums.
+
+    Has to run before the process group is made.
+    """
+    import deepspeed
+
+    # deepspeed builds an operator only where this table, filled at its import, calls it compatible
+    sys.modules["deepspeed.ops"].__compatible_ops__["deepspeed_shm_comm"] = False
+    assert deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] is False

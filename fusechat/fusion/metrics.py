@@ -1,0 +1,61 @@
+"""What training writes down: one JSON object a line, and the same as TensorBoard scalars.
+
+The file is part of every checkpoint, so a resumed run has each step exactly once. TensorBoard's files are made anew
+from it at every start.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_DIRECTORY = "tensorboard"
+
+Record = dict[str, Any]
+"""`{"step", "epoch", "loss", "clm", "fusion", "lr", "grad_norm", "tokens", "seconds"}` after each optimiser step: nats a
+loss-carrying token, the global batch's tokens; `{"step", "epoch", "held_out", "held_out_tokens"}` after each epoch."""
+
+_SCALARS = {
+    "loss": "train/loss",
+    "clm": "train/clm",
+    "fusion": "train/fusion",
+    "lr": "train/learning_rate",
+    "grad_norm": "train/grad_norm",
+    "tokens": "train/tokens",
+    "held_out": "held_out/nats_per_token",
+}
+
+
+class MetricsLog:
+    """The records of one run, in `directory`; only rank 0 has one."""
+
+    def __init__(self, directory: Path, resumed_from: Path | None) -> None:
+        """`resumed_from` is the file of the checkpoint; None starts an empty one."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / METRICS_FILE
+        self.path.write_bytes(b"" if resumed_from is None else resumed_from.read_bytes())
+        shutil.rmtree(directory / TENSORBOARD_DIRECTORY, ignore_errors=True)
+        self._board = SummaryWriter(str(directory / TENSORBOARD_DIRECTORY))  # type: ignore[no-untyped-call]
+        for record in self.records():
+            self._draw(record)
+
+    def records(self) -> list[Record]:
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def write(self, record: Record) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        self._draw(record)
+
+    def close(self) -> None:
+        self._board.close()  # type: ignore[no-untyped-call]
+
+    def _draw(self, record: Record) -> None:
+        for name, tag in _SCALARS.items():
+            if name in record:
+                self._board.add_scalar(tag, record[name], record["step"])  # type: ignore[no-untyped-call]

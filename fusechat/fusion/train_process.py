@@ -1,0 +1,116 @@
+"""One training process: `python -m fusechat.fusion.train_process JOB.json`, alone or under torchrun.
+
+Standard output carries JSON lines alone (rank 0): `{"progress": {"done", "total", "unit": "step", ...}}` after each
+step, at last `{"report": {...}}`. The exit code is the error's; torchrun itself always exits 1, so every failing rank
+leaves `failures/rank-R.json` in the work directory, and `first_failure` finds the one that came first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, FuseChatError, UsageError
+from fusechat.fusion.settings import TrainingJob
+
+
+@dataclass(frozen=True)
+class RankFailure:
+    """How one rank ended."""
+
+    rank: int
+    exit_code: int
+    error: str
+    """Class name of fusechat.errors, or of what escaped."""
+    message: str
+    mend: str
+    unix_time: float
+
+
+def main(arguments: list[str]) -> int:
+    """Run one rank; returns the exit code."""
+    if len(arguments) != 1:
+        print("usage: python -m fusechat.fusion.train_process JOB.json", file=sys.stderr)
+        return UsageError.exit_code
+    job = TrainingJob.from_json(Path(arguments[0]).read_text())
+    out = _claim_standard_output()
+    try:
+        report = _run(job, out)
+    except Exception as error:
+        return _fail(job, error)
+    if report is not None:
+        print(json.dumps({"report": report}), file=out, flush=True)
+    return 0
+
+
+def failures_directory(work_directory: Path) -> Path:
+    return work_directory / "failures"
+
+
+def first_failure(work_directory: Path) -> RankFailure | None:
+    """The rank that failed first on this node; the others mostly follow it. None if none left word (killed)."""
+    files = sorted(failures_directory(work_directory).glob("rank-*.json"))
+    failures = [RankFailure(**json.loads(path.read_text())) for path in files]
+    return min(failures, key=lambda failure: failure.unix_time, default=None)
+
+
+def _run(job: TrainingJob, out: TextIO) -> dict[str, Any] | None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    from fusechat.fusion.checkpoint_store import open_store
+    from fusechat.fusion.training import train
+
+    def progress(done: int, total: int, record: dict[str, Any]) -> None:
+        print(json.dumps({"progress": {"done": done, "total": total, "unit": "step", **record}}), file=out, flush=True)
+
+    report = train(job, open_store(job.checkpoints), progress)
+    return None if report is None else asdict(report)
+
+
+def _claim_standard_output() -> TextIO:
+    """Standard output for progress alone: what libraries print goes to standard error."""
+    sys.stdout.flush()
+    own = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return own
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _fail(job: TrainingJob, error: Exception) -> int:
+    known = isinstance(error, FuseChatError)
+    exit_code = error.exit_code if isinstance(error, FuseChatError) else INTERNAL_ERROR_EXIT_CODE
+    if known:
+        print(error, file=sys.stderr)
+    else:
+        traceback.print_exc()
+    failure = RankFailure(
+        rank=_rank(),
+        exit_code=exit_code,
+        error=type(error).__name__,
+        message=error.message if isinstance(error, FuseChatError) else str(error),
+        mend=error.mend if isinstance(error, FuseChatError) else "",
+        unix_time=time.time(),
+    )
+    directory = failures_directory(job.work_directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"rank-{failure.rank}.json").write_text(json.dumps(asdict(failure)))
+    return exit_code
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stderr.flush()
+    # not sys.exit: a peer that failed would keep the process group's shutdown waiting
+    os._exit(code)

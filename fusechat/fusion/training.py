@@ -1,0 +1,229 @@
+"""One fine-tuning of the pivot, from local directories to a local directory, on this process's share of the gang."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainingArguments
+
+from fusechat.errors import AcceleratorOutOfMemoryError, InterruptedStageError
+from fusechat.fusion.batches import BatchPlan
+from fusechat.fusion.checkpointing import CheckpointStore, RunIdentity, fresh_directory
+from fusechat.fusion.deepspeed_config import deepspeed_config, skip_shared_memory_compilation
+from fusechat.fusion.examples import ExampleStore
+from fusechat.fusion.metrics import METRICS_FILE, MetricsLog
+from fusechat.fusion.model import FusionObjective, load_pivot
+from fusechat.fusion.saving import ChangedElements, save_target
+from fusechat.fusion.settings import Precision, TrainingJob, TrainingSettings
+from fusechat.fusion.stopping import StopRequest
+from fusechat.fusion.trainer import FusionTrainer, Progress, TrainingRun, local_rank
+
+MODEL_DIRECTORY = "model"
+REPORT_FILE = "training.json"
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a finished run says about itself; `training.json`."""
+
+    steps: int
+    epochs: int
+    rows: int
+    loss_tokens: int
+    """Of one epoch."""
+    world_size: int
+    micro_batch: int
+    accumulation: int
+    resumed_from_step: int | None
+    held_out: float | None
+    """Nats a loss-carrying token after the last epoch."""
+    changed_elements: int
+    elements: int
+    changed_share: float
+    """Share of the saved elements that differ from the pivot's."""
+    seconds: float
+    """Of this attempt, loading and saving included."""
+
+
+def train(job: TrainingJob, store: CheckpointStore, progress: Progress) -> TrainingReport | None:
+    """Train to the end, from the newest checkpoint if there is one, and save the target; the report on rank 0.
+
+    Raises InterruptedStageError after SIGTERM, SIGINT or the stop file, with a checkpoint saved;
+    AcceleratorOutOfMemoryError; ConfigurationError for settings, pivots and checkpoints that do not fit together.
+    """
+    began = time.monotonic()
+    with _out_of_memory_explained(job.settings):
+        return _train(job, store, progress, began)
+
+
+def _train(job: TrainingJob, store: CheckpointStore, progress: Progress, began: float) -> TrainingReport | None:
+    settings = job.settings
+    examples = ExampleStore(job.examples_directory)
+    held_out = None if job.held_out_directory is None else ExampleStore(job.held_out_directory)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    plan = BatchPlan(len(examples), settings.global_batch_size, settings.micro_batch_size, world_size)
+    bfloat16 = _bfloat16(settings)
+    # before the model: under ZeRO-3 it is sharded as it is loaded, which these arguments switch on
+    arguments = training_arguments(settings, plan, job.work_directory, bfloat16=bfloat16)
+    identity = RunIdentity(
+        world_size, _stage(settings), settings.global_batch_size, len(examples), plan.steps * settings.epochs
+    )
+    resume = _restore(store, job.work_directory / "resume", identity)
+    objective = FusionObjective(settings.loss)
+    model = load_pivot(job.model_directory, objective, gradient_checkpointing=settings.gradient_checkpointing)
+    metrics = None
+    if arguments.process_index == 0:
+        metrics = MetricsLog(job.output_directory, None if resume is None else resume / METRICS_FILE)
+    run = TrainingRun(
+        settings=settings,
+        plan=plan,
+        examples=examples,
+        held_out=held_out if held_out is not None and len(held_out) else None,
+        identity=identity,
+        store=store,
+        scratch=job.work_directory / "checkpoints",
+        stop=StopRequest(job.stop_file),
+        metrics=metrics,
+        progress=progress,
+        autocast=bfloat16 and settings.deepspeed is None,
+    )
+    trainer = FusionTrainer(model, arguments, objective, run)
+    with run.stop.listening():
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    if trainer.interrupted:
+        raise InterruptedStageError(
+            f"Stopped after step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint was saved.",
+            mend="Run it again to go on from there.",
+        )
+    changed = save_target(
+        model,
+        job.output_directory / MODEL_DIRECTORY,
+        job.model_directory,
+        settings.save_dtype,
+        rank=arguments.process_index,
+    )
+    return None if changed is None else _report(job, trainer, changed, resume, time.monotonic() - began)
+
+
+def training_arguments(
+    settings: TrainingSettings, plan: BatchPlan, directory: Path, *, bfloat16: bool
+) -> TrainingArguments:
+    """Everything the Trainer is left to decide by itself is switched off; joins the process group of torchrun."""
+    if settings.deepspeed is not None:
+        skip_shared_memory_compilation()
+    steps = plan.steps * settings.epochs
+    arguments = TrainingArguments(
+        output_dir=str(directory / "trainer"),
+        per_device_train_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=plan.accumulation,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(settings.warmup_fraction * steps),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch",
+        seed=settings.seed,
+        use_cpu=not torch.cuda.is_available(),
+        deepspeed=deepspeed_config(settings, plan, bfloat16=bfloat16),
+        remove_unused_columns=False,
+        average_tokens_across_devices=False,
+        logging_strategy="no",
+        eval_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_nan_inf_filter=False,
+        skip_memory_metrics=True,
+    )
+    # several devices of one process would be nn.DataParallel: a gang has one process a device
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+def _bfloat16(settings: TrainingSettings) -> bool:
+    if settings.precision is Precision.AUTO:
+        return torch.cuda.is_available()
+    return settings.precision is Precision.BFLOAT16
+
+
+def _stage(settings: TrainingSettings) -> int:
+    return -1 if settings.deepspeed is None else settings.deepspeed.zero_stage
+
+
+def _restore(store: CheckpointStore, directory: Path, identity: RunIdentity) -> Path | None:
+    """The newest checkpoint in a directory of this node, or None; every rank takes the one that rank 0 found."""
+    step = _from_rank_zero(store.newest)
+    if step is None:
+        return None
+    if local_rank() == 0:
+        store.restore(step, fresh_directory(directory))
+    _barrier()
+    identity.check(directory)
+    return directory
+
+
+def _from_rank_zero(ask: Any) -> int | None:
+    if not dist.is_initialized():
+        answer: int | None = ask()
+        return answer
+    box = [ask() if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def _report(
+    job: TrainingJob, trainer: FusionTrainer, changed: ChangedElements, resume: Path | None, seconds: float
+) -> TrainingReport:
+    run, metrics = trainer.run, trainer.run.metrics
+    assert metrics is not None
+    held_out = [record["held_out"] for record in metrics.records() if "held_out" in record]
+    report = TrainingReport(
+        steps=trainer.state.max_steps,
+        epochs=run.settings.epochs,
+        rows=run.plan.rows,
+        loss_tokens=run.examples.loss_tokens,
+        world_size=run.plan.world_size,
+        micro_batch=run.plan.micro_batch,
+        accumulation=run.plan.accumulation,
+        resumed_from_step=None if resume is None else trainer._initial_global_step,
+        held_out=held_out[-1] if held_out else None,
+        changed_elements=changed.changed,
+        elements=changed.elements,
+        changed_share=changed.share,
+        seconds=seconds,
+    )
+    metrics.close()
+    (job.output_directory / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1) + "\n")
+    return report
+
+
+@contextmanager
+def _out_of_memory_explained(settings: TrainingSettings) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        # torch reports a failed allocation on the CPU as a plain RuntimeError
+        plain = not isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if plain and "can't allocate memory" not in str(error) and "out of memory" not in str(error).lower():
+            raise
+        raise AcceleratorOutOfMemoryError(
+            f"Training ran out of memory with {settings.micro_batch_size} conversations a micro batch: {error}",
+            mend="Lower microBatchSize, switch gradientCheckpointing on, raise deepspeed.zeroStage or its offload, or "
+            "use more processes.",
+        ) from error
