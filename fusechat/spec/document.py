@@ -87,18 +87,17 @@ def read_documents(text: str, file: str) -> list[Document]:
         raise SpecError(
             [SpecProblem("", f"has over {MAX_CHARACTERS:,} characters; no FuseJob is that long")], file=file
         )
-    loader = _Loader(_spaces_for_tabs(text.removeprefix("\ufeff")))
     try:
-        nodes = list(_nodes(loader))
-        return [_Reading(loader, file).document(node) for node in nodes]
+        loader = _Loader(_spaces_for_tabs(text.removeprefix("\ufeff")))
+        return [_Reading(loader, file).document(node) for node in list(_nodes(loader))]
     except yaml.MarkedYAMLError as error:
         raise SpecError([_syntax_problem(error)], file=file) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         message = f"holds a character that YAML does not allow (U+{int(error.character):04X})"
         raise SpecError([SpecProblem("", message, "Save the file as UTF-8 text.", line)], file=file) from error
-    finally:
-        loader.dispose()
+    except RecursionError as error:
+        raise SpecError([SpecProblem("", "is nested too deeply", "Check its brackets.")], file=file) from error
 
 
 def _nodes(loader: _Loader) -> Iterator[yaml.Node]:

@@ -12,7 +12,9 @@ CASES = Path(__file__).parent / "cases"
 INVALID = sorted((CASES / "invalid").glob("*.yaml"))
 VALID = sorted((CASES / "valid").glob("*.yaml"))
 EXPECT = re.compile(r"^# expect: (?P<line>\d+) (?P<path>\S+): (?P<message>.+)$", re.MULTILINE)
-PYDANTIC = re.compile(r"Input should|Field required|Extra inputs|pydantic|value_error|type=|valid dictionary|instance of")
+PYDANTIC = re.compile(
+    r"Input should|Field required|Extra inputs|pydantic|value_error|type=|valid dictionary|instance of"
+)
 
 
 def ident(path: Path) -> str:

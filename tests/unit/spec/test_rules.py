@@ -1,0 +1,140 @@
+"""Rules between fields: their table, what they read, warnings, and agreement with the merge methods' own registry."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fusechat.errors import SpecError
+from fusechat.merging.registry import METHODS
+from fusechat.spec import fields
+from fusechat.spec.document import read_documents
+from fusechat.spec.fusion import MergeMethodSpec
+from fusechat.spec.load import load_job, parse_job
+from fusechat.spec.merge_parameters import MERGE_PARAMETERS
+from fusechat.spec.repair import repaired
+from fusechat.spec.rules import RULES
+from fusechat.spec.warnings import warnings
+
+CASES = Path(__file__).parent / "cases"
+
+
+def job_text(**spec: str) -> str:
+    given = {
+        "pivot": "{name: a, model: {uri: a}}",
+        "sources": "[{name: b, model: {uri: b}}, {name: c, model: {uri: c}}]",
+        "dataset": "{uri: d}",
+        **spec,
+    }
+    body = "".join(f"  {key}: {value}\n" for key, value in given.items())
+    return f"apiVersion: fusechat.dev/v1alpha1\nkind: FuseJob\nmetadata: {{name: demo}}\nspec:\n{body}"
+
+
+def test_rules_have_distinct_names_and_one_sentence() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.name)
+        assert re.fullmatch(r"[A-Za-z][^.]*(\.[a-z][^.]*)*\.", rule.statement), rule.statement
+
+
+def test_rules_read_fields_that_exist() -> None:
+    """A renamed field would silently leave a rule unchecked or checked too much."""
+    for rule in RULES:
+        for place in rule.reads:
+            parent, _, key = place.rpartition(".")
+            _, places = fields.elsewhere(key)
+            assert parent in [found.replace("[]", "") for found in places], place
+
+
+def broken_rules(path: Path) -> set[str]:
+    """Rules that what is valid of a case breaks."""
+    try:
+        rest = repaired(read_documents(path.read_text(encoding="utf-8"), path.name)[0].value)
+    except SpecError:
+        return set()
+    return {rule.name for rule in RULES if rest and list(rule.check(rest.spec))}
+
+
+def test_every_rule_is_broken_by_some_case() -> None:
+    broken = set().union(*(broken_rules(path) for path in (CASES / "invalid").glob("*.yaml")))
+    assert broken == {rule.name for rule in RULES}
+
+
+@pytest.mark.parametrize("name", sorted(MERGE_PARAMETERS))
+def test_the_table_agrees_with_the_merge_methods(name: str) -> None:
+    table, method = MERGE_PARAMETERS[name], METHODS[name]  # type: ignore[index]
+    assert table.paper == method.paper
+    assert (table.minimum_targets, table.maximum_targets) == (method.minimum_targets, method.maximum_targets)
+    assert set(table.takes) == {parameter.name for parameter in method.parameters}
+    assert set(table.required) == {parameter.name for parameter in method.parameters if parameter.required}
+    assert dict(table.defaults) == {p.name: p.default for p in method.parameters if not p.required}
+    assert set(table.takes) <= set(fields.keys(MergeMethodSpec))
+
+
+def test_the_tables_have_the_same_methods() -> None:
+    assert set(MERGE_PARAMETERS) == set(METHODS)
+
+
+def test_what_validates_is_what_the_merge_accepts() -> None:
+    """Every merge of the valid cases resolves in the registry: the two sides read one form."""
+    count = 0
+    for path in sorted((CASES / "valid").glob("*.yaml")):
+        for method in load_job(path).job.spec.merge.methods:
+            METHODS[method.type].resolve(method.parameters())
+            count += 1
+    assert count > 20
+
+
+def test_rules_are_checked_beside_mistakes_of_other_fields() -> None:
+    text = job_text(
+        sources="[{name: b, model: {uri: b}}, {name: b, modle: {uri: c}}, {name: d}]",
+        fusion="{learningRate: fast, globalBatchSize: 10, nodes: 4}",
+        merge="{methods: [{name: x, type: SLERP}, {name: x, type: Linear, tua: 3}]}",
+    )
+    with pytest.raises(SpecError) as caught:
+        parse_job(text, "job.yaml")
+    assert {(p.path, p.message.split(",")[0]) for p in caught.value.problems} == {
+        ("spec.sources[1].name", "`b` is the name of spec.sources[0] already"),
+        ("spec.sources[1].modle", "is no field here"),
+        ("spec.sources[2].model", "is missing"),
+        ("spec.fusion.learningRate", "must be a number"),
+        ("spec.fusion.globalBatchSize", "must be a multiple of the 4 processes (nodes x processesPerNode)"),
+        ("spec.merge.methods[0].type", "SLERP merges exactly 2 targets"),
+        ("spec.merge.methods[0].t", "is missing; SLERP needs it"),
+        ("spec.merge.methods[1].name", "`x` is the name of spec.merge.methods[0] already"),
+        ("spec.merge.methods[1].tua", "is no field here"),
+    }
+
+
+def test_a_rule_is_silent_where_a_mistake_of_its_own_fields_explains_it() -> None:
+    for text in (
+        job_text(merge="{methods: [{name: x, type: SLERP, tt: [{values: [0.5]}]}]}"),
+        job_text(fusion="{target: [Joint, Pairwise], nodse: 2}"),
+        job_text(fusion="{temperature: 2, tial: Renormalise}"),
+        job_text(merge="{methods: [{name: x, type: Linear, weights: {b: 1, c: heavy}}]}"),
+    ):
+        with pytest.raises(SpecError) as caught:
+            parse_job(text, "job.yaml")
+        assert all("is no field here" in p.message or "must be a number" in p.message for p in caught.value.problems), (
+            caught.value
+        )
+
+
+@pytest.mark.parametrize(
+    ("spec", "paths"),
+    [
+        ({"fusion": "{saveDtype: Float32}"}, []),
+        ({}, ["spec.fusion.saveDtype"]),
+        ({"fusion": "{learningRate: 1e-4}"}, []),
+        ({"merge": "{methods: [{name: linear, type: Linear}]}"}, []),
+        ({"fusion": "{learningRate: 1e-3, tail: Renormalise, lmLossWeight: 0.1}"}, ["spec.fusion.tail"]),
+        ({"fusion": "{learningRate: 1e-3, tail: Renormalise}"}, []),
+        ({"fusion": "{learningRate: 1e-3, lmLossWeight: 1}"}, ["spec.fusion.lmLossWeight"]),
+        ({"fusion": "{learningRate: 1e-3, targets: [Pairwise]}"}, ["spec.fusion.targets"]),
+        ({"fusion": "{learningRate: 1e-3}", "sources": "[{name: b, model: {uri: b}}]"}, ["spec.merge.methods"]),
+    ],
+)
+def test_warnings(spec: dict[str, str], paths: list[str]) -> None:
+    found = warnings(parse_job(job_text(**spec), "job.yaml"))
+    assert [warning.path for warning in found] == paths
+    assert all(warning.mend for warning in found)
