@@ -7,6 +7,7 @@ space until the bucket's lifecycle rule removes them). boto3 is imported with th
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import AbstractContextManager
@@ -163,8 +164,9 @@ def _connected(settings: S3Settings) -> S3Client:
     import boto3
     from botocore.config import Config
 
+    endpoint = settings.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     addressing = settings.addressing
-    if addressing == "auto" and settings.endpoint:
+    if addressing == "auto" and endpoint:
         addressing = "path"
     config = Config(
         connect_timeout=settings.connect_timeout,
@@ -176,5 +178,5 @@ def _connected(settings: S3Settings) -> S3Client:
     )
     session = boto3.session.Session(profile_name=settings.profile)
     # services other than AWS's mostly have no regions, but a signature needs one
-    region = settings.region or session.region_name or ("us-east-1" if settings.endpoint else None)
-    return session.client("s3", endpoint_url=settings.endpoint, region_name=region, config=config)
+    region = settings.region or session.region_name or ("us-east-1" if endpoint else None)
+    return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
