@@ -6,6 +6,7 @@
     pair_counts.py    which tokens start at the same byte, counted over the corpus
     vocabulary.py     source id -> pivot id
     edit_distance.py  the nearest piece, for one of its modes
+    prefixes.py       the one row a message where a template's whitespace is inside the first piece
     distribution.py   top-k rows under that mapping
     fractions.py      what the report says about it
     align.py          one conversation through all of them

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusechat.alignment.options import PartialRule
+from fusechat.alignment.prefixes import exchange_prefixes
 from fusechat.alignment.tokens import NO_ROW, Bool, Float64, Int64, RowMatch
 from fusechat.alignment.vocabulary import NO_ID, MappingRule, VocabularyMapping
 from fusechat.tables import Float16, Int32, Rendering, Representation, RowStatus
@@ -42,6 +43,8 @@ def map_rows(
 ) -> MappedRows:
     """Looks every stored source id up; on an exact row the source's gold id stands for the pivot's gold id.
 
+    Where the two models' templates leave other whitespace in a message's first piece, that row goes by `prefixes`.
+
     Exact rows carry a distribution, partial ones under `Context` alone. A row with a NaN or +inf carries none, and
     keeps its status: the status says where the source's token lies. An entry of -inf is an id of probability zero.
     """
@@ -53,6 +56,8 @@ def map_rows(
     not_finite = wanted & np.any(np.isnan(logprobs) | (logprobs == np.inf), axis=1)
     carries = wanted & ~not_finite
     pivot_ids, rules = mapping.pivot_ids[ids], mapping.rules[ids]
+    for first, *exchanged in exchange_prefixes(pivot, source.rendering, match, mapping, source.top_ids):
+        pivot_ids[first], rules[first] = exchanged
     gold = _rows(source.rendering.gold_ids, row)
     forced = (
         (match.status == RowStatus.EXACT)[:, None] & (ids == gold[:, None]) & (pivot_ids != pivot.gold_ids[:, None])

@@ -20,6 +20,9 @@ from fusechat.tables import Int32, Representation
 IN_TOP_K = -1
 """The pivot id of an entry that counts how often a source id was among the source's top-k."""
 
+_FOLD = 1 << 21
+"""Entries that wait before they are summed: 32 MB."""
+
 
 @dataclass(frozen=True)
 class PairCounts:
@@ -56,18 +59,25 @@ class PairCounts:
 
     @classmethod
     def total(cls, counts: Iterable[PairCounts]) -> PairCounts:
-        """The sum of any number of counts, in any order."""
-        parts = list(counts)
-        if not parts:
-            return cls.empty()
-        keys, inverse = np.unique(np.concatenate([_pack(c.source, c.pivot) for c in parts]), return_inverse=True)
-        count = np.zeros(keys.size, np.int64)
-        np.add.at(count, inverse, np.concatenate([c.count for c in parts]))
-        return cls._from_keys(keys, count)
+        """The sum of any number of counts, in any order; memory follows the distinct pairs, not the number of parts."""
+        sum_so_far, waiting, entries = cls.empty(), list[PairCounts](), 0
+        for part in counts:
+            waiting.append(part)
+            entries += part.count.size
+            if entries > max(_FOLD, sum_so_far.count.size):
+                sum_so_far, waiting, entries = cls._sum([sum_so_far, *waiting]), [], 0
+        return cls._sum([sum_so_far, *waiting])
 
     def merge(self, other: PairCounts) -> PairCounts:
         """The sum of both."""
         return PairCounts.total([self, other])
+
+    @classmethod
+    def _sum(cls, parts: list[PairCounts]) -> PairCounts:
+        keys, inverse = np.unique(np.concatenate([_pack(c.source, c.pivot) for c in parts]), return_inverse=True)
+        count = np.zeros(keys.size, np.int64)
+        np.add.at(count, inverse, np.concatenate([c.count for c in parts]))
+        return cls._from_keys(keys, count)
 
     @property
     def top_k_ids(self) -> Int32:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ class MappingRule(IntEnum):
     EDIT_DISTANCE = 5
     EXACT_ROW = 6
     """In one row only: the source's gold id, on an exact row, stands for the pivot's gold id."""
+    PREFIX = 7
+    """In one row only: equal bytes behind the template's whitespace, at the first token of a message."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class VocabularyMapping:
     """[V] NO_ID where the source id maps to nothing."""
     rules: UInt8
     """[V] MappingRule values."""
+
+    @cached_property
+    def text_ids_by_bytes(self) -> dict[bytes, int]:
+        """The pivot's text id that stands for some bytes."""
+        return _text_ids_by_bytes(self.pivot)
 
     def count_by_rule(self) -> dict[MappingRule, int]:
         """How many source ids each rule maps."""

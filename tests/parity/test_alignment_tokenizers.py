@@ -82,6 +82,19 @@ def test_characters_map_to_the_ids_that_mistrals_tokenizer_emits() -> None:
         assert not fallback[mapping.pivot_ids[source_id]]
 
 
+def test_the_first_word_of_an_answer_gets_mistrals_space() -> None:
+    """Mistral's tokenizer puts a space before a text, Qwen's does not."""
+    pivot, source = mistral(), qwen()
+    other = source.representation(["Yes, that is right."], top_k=3)
+    for row in (0, 2):
+        other.top_ids[row] = [source.vocabulary.pieces.index(piece) for piece in (b"Yes", b"No", b"Maybe")]
+    mapping = map_vocabulary(source.vocabulary, pivot.vocabulary, VocabularyAlignment.EXACT)
+    ours = pivot.representation(["Yes, that is right."], top_k=3)
+    alignment, _ = align_and_count(ours, other, mapping, AlignmentOptions())
+    assert [pivot.vocabulary.pieces[i] for i in alignment.top_ids[0]] == [b" Yes", b" No", b" Maybe"]
+    assert pivot.vocabulary.pieces[alignment.top_ids[2, 0]] == b"Yes"
+
+
 @pytest.mark.parametrize("mode", list(VocabularyAlignment))
 def test_gold_keeps_its_probability_on_exact_rows(mode: VocabularyAlignment) -> None:
     pivot, source = mistral().representation(MESSAGES), deepseek().representation(MESSAGES)

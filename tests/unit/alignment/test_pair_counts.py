@@ -6,9 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusechat.alignment import pair_counts
 from fusechat.alignment.pair_counts import IN_TOP_K, PairCounts, read_pair_counts, write_pair_counts
 
 from .segmented import Model, two_models
@@ -77,6 +79,13 @@ def test_a_conversation_counts_text_tokens_that_start_together(models: tuple[Mod
             expected[(other, gold)] += together and covered
     expected.update((i, IN_TOP_K) for i in source.representation.top_ids.reshape(-1).tolist())
     assert as_dict(PairCounts.from_conversation(pivot.representation, source.representation)) == dict(+expected)
+
+
+def test_many_chunks_are_folded_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [counts_of([(i % 7, i % 3)] * (i % 4), [i % 5]) for i in range(50)]
+    at_once = PairCounts.total(parts)
+    monkeypatch.setattr(pair_counts, "_FOLD", 3)
+    assert same(PairCounts.total(iter(parts)), at_once)
 
 
 def test_files_are_equal_byte_for_byte_and_read_back(tmp_path: Path) -> None:
