@@ -42,20 +42,51 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
 
 
 def _converted(directory: Path) -> PreTrainedTokenizerFast:
-    """From SentencePiece's own file: by the model's class, else as Llama's, whichever gives SentencePiece's ids."""
+    """From SentencePiece's own file, made to give its ids where transformers' conversion does not."""
     import sentencepiece
-    from transformers import AutoTokenizer, LlamaTokenizer
+    from transformers import LlamaTokenizer
 
     reference = sentencepiece.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
-    classes: list[Any] = [AutoTokenizer, LlamaTokenizer] if (directory / "config.json").is_file() else [LlamaTokenizer]
-    for converter in classes:
-        tokenizer: PreTrainedTokenizerFast = converter.from_pretrained(str(directory), local_files_only=True)
-        if getattr(tokenizer, "is_fast", False) and _agrees(tokenizer, reference):
-            return tokenizer
+    tokenizer: PreTrainedTokenizerFast = LlamaTokenizer.from_pretrained(str(directory), local_files_only=True)
+    if not _agrees(tokenizer, reference):
+        _follow(reference, tokenizer.backend_tokenizer)
+    if _agrees(tokenizer, reference):
+        return tokenizer
     raise ConfigurationError(
         f"{directory}/tokenizer.model cannot be converted so that it gives SentencePiece's own ids.",
         mend="Put a tokenizer.json into the model's directory (save_pretrained of its fast tokenizer writes one).",
     )
+
+
+def _follow(reference: Any, backend: Any) -> None:
+    """SentencePiece's merges and dummy space.
+
+    transformers orders merges by id, which is SentencePiece's order only while scores descend with ids, and adds no
+    dummy space before a text that begins with one.
+    """
+    from tokenizers.normalizers import Prepend, Replace, Sequence
+
+    dummy = [Prepend("▁")] if reference.encode("a", out_type=str)[0].startswith("▁") else []
+    backend.normalizer = Sequence([*dummy, Replace(" ", "▁")])
+    backend.pre_tokenizer = None
+    backend.model = _merged_by_score(reference)
+
+
+def _merged_by_score(reference: Any) -> Any:
+    """SentencePiece's BPE: of all adjacent pieces, those whose join scores best merge first."""
+    from tokenizers.models import BPE
+
+    ids = {reference.id_to_piece(i): i for i in range(reference.get_piece_size())}
+    merges = [
+        (-reference.get_score(i), ids[piece[:cut]], ids[piece[cut:]])
+        for piece, i in ids.items()
+        for cut in range(1, len(piece))
+        if piece[:cut] in ids and piece[cut:] in ids
+    ]
+    names = list(ids)
+    pairs = [(names[left], names[right]) for _, left, right in sorted(merges)]
+    unknown = reference.id_to_piece(reference.unk_id())
+    return BPE(vocab=ids, merges=pairs, unk_token=unknown, fuse_unk=True, byte_fallback=True)
 
 
 def _agrees(tokenizer: PreTrainedTokenizerFast, reference: Any) -> bool:
