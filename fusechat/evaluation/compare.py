@@ -19,8 +19,10 @@ from fusechat.evaluation.results import ConversationNats, GradedAnswer, ModelEva
 class Accuracy:
     """Of one model in one task."""
 
+    right: float
+    """Share of answers that the grader gave everything. This is what pairs of models are compared by."""
     score: float
-    """Mean of the grader's scores."""
+    """Mean of the grader's scores, partial ones too."""
     exact: float
     """Share of answers equal to the expected one."""
     questions: int
@@ -143,7 +145,7 @@ def _by_task(first: ModelEvaluation, second: ModelEvaluation) -> dict[str, Paire
     a, b = ({(x.task, x.index): x for x in e.answers} for e in (first, second))
     strata: dict[str, list[tuple[float, float]]] = {}
     for task, index in sorted(a.keys() & b.keys()):
-        strata.setdefault(task, []).append((a[task, index].score, b[task, index].score))
+        strata.setdefault(task, []).append((float(a[task, index].right), float(b[task, index].right)))
     return {
         task: PairedItems(
             np.array([x for x, _ in scores]),
@@ -158,6 +160,7 @@ def _by_task(first: ModelEvaluation, second: ModelEvaluation) -> dict[str, Paire
 def _accuracy(answers: Sequence[GradedAnswer]) -> Accuracy:
     remarks = sorted({str(a.remark) for a in answers if a.remark})
     return Accuracy(
+        sum(a.right for a in answers) / len(answers),
         math.fsum(a.score for a in answers) / len(answers),
         sum(a.exact for a in answers) / len(answers),
         len(answers),
@@ -172,7 +175,7 @@ def _model_json(scores: ModelScores) -> dict[str, Any]:
         "meanBitsPerByte": finite_or_none(scores.mean),
         "overallBitsPerByte": _bits_json(scores.overall),
         "tasks": {
-            task: {"score": a.score, "exact": a.exact, "questions": a.questions, "remarks": a.remarks}
+            task: {"right": a.right, "score": a.score, "exact": a.exact, "questions": a.questions, "remarks": a.remarks}
             for task, a in scores.tasks.items()
         },
     }

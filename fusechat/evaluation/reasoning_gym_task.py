@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from fractions import Fraction
 from typing import Any
 
 from fusechat.errors import ConfigurationError
 from fusechat.evaluation.evaluated_answers import may_be_graded
 from fusechat.evaluation.results import Remark
-from fusechat.evaluation.tasks import Grade, Question, TaskSpec
+from fusechat.evaluation.tasks import Grade, Question, TaskSpec, is_exact
 from fusechat.tables import Conversation, Message
+
+
+def _same_probability(answer: str, expected: str) -> bool:
+    try:
+        return abs(Fraction(answer) - Fraction(expected)) <= Fraction(1, 10_000)
+    except (ValueError, ZeroDivisionError):
+        return False
+
+
+_OWN_GRADERS: dict[str, Callable[[str, str], bool]] = {
+    # reasoning-gym 0.1.25 gives 1.0 to every answer that is not empty: bool("False") is True.
+    "game_of_life_halting": is_exact,
+    # It gives 1.0 to a prefix, so that "0" is right for every probability below one.
+    "coin_flip": _same_probability,
+}
 
 
 class ReasoningGymTask:
@@ -24,11 +40,13 @@ class ReasoningGymTask:
         self._dataset = _dataset(self._task, spec)
         self._entries: list[dict[str, Any]] = [self._dataset[index] for index in range(spec.size)]
         self.questions: Sequence[Question] = tuple(
-            Question(index, (Message("user", entry["question"]),), str(entry["answer"]))
+            Question(index, (Message("user", entry["question"]),), _expected(entry))
             for index, entry in enumerate(self._entries)
         )
 
     def grade(self, question: Question, answer: str) -> Grade:
+        if self._task in _OWN_GRADERS:
+            return Grade(float(_OWN_GRADERS[self._task](answer, question.expected)))
         if not may_be_graded(self._task, answer):
             return Grade(0.0, Remark.NOT_GRADED)
         try:
@@ -38,6 +56,12 @@ class ReasoningGymTask:
         except Exception:
             return Grade(0.0, Remark.GRADER_FAILED)
         return Grade(min(max(score, 0.0), 1.0))
+
+
+def _expected(entry: dict[str, Any]) -> str:
+    """Empty where a task has no single right answer."""
+    answer = entry["answer"]
+    return "" if answer is None else str(answer)
 
 
 def _dataset(task: str, spec: TaskSpec) -> Any:

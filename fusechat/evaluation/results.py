@@ -50,10 +50,15 @@ class GradedAnswer:
     answer: str
     expected: str
     score: float
-    """The grader's, 0 to 1."""
+    """The grader's, 0 to 1. Some graders give a part of it for form alone."""
     exact: bool
     """Equal to the expected answer after whitespace at both ends is cut off."""
     remark: Remark = Remark.NONE
+
+    @property
+    def right(self) -> bool:
+        """The grader gave it everything."""
+        return self.score >= 1
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Question:
     messages: tuple[Message, ...]
     """Up to the user message that is to be answered."""
     expected: str
+    """Empty where the task has no single right answer, and only its grader can tell."""
 
 
 @dataclass(frozen=True)
@@ -85,5 +86,5 @@ def load_task(spec: TaskSpec, held_out: Sequence[Conversation]) -> Task:
 
 
 def is_exact(answer: str, expected: str) -> bool:
-    """Equal after whitespace at both ends is cut off."""
-    return answer.strip() == expected.strip()
+    """Equal after whitespace at both ends is cut off. Nothing equals an expected answer that there is not."""
+    return bool(expected.strip()) and answer.strip() == expected.strip()

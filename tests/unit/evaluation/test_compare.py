@@ -43,7 +43,16 @@ def test_a_models_line_holds_its_own_numbers() -> None:
     scores = model_scores(evaluation("pivot", 0))
     assert scores.mean == pytest.approx((scores.skills["chat"].value + scores.skills["docs"].value) / 2)
     assert scores.overall.bytes == 60 * 40
-    assert scores.tasks["sort"].score == scores.tasks["sort"].exact == 0.5
+    assert scores.tasks["sort"].right == scores.tasks["sort"].score == scores.tasks["sort"].exact == 0.5
+
+
+def test_partial_credit_is_in_the_score_and_not_in_the_accuracy() -> None:
+    def answered(name: str, score: float) -> ModelEvaluation:
+        return ModelEvaluation(name, (), tuple(GradedAnswer("t", i, "q", "a", "b", score, False) for i in range(9)))
+
+    table = compare([answered("a", 0.9), answered("b", 0.0)], [("a", "b")])
+    assert table.models[0].tasks["t"].score == pytest.approx(0.9)
+    assert table.models[0].tasks["t"].right == table.pairs[0].accuracy.strata["t"].difference == 0.0
 
 
 def test_what_one_model_lacks_is_left_out_of_both_and_counted() -> None:
