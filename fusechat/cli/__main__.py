@@ -2,4 +2,6 @@
 
 from fusechat.cli.main import main
 
-main()
+# a forked stage imports the parent's main module again
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,6 @@ What is finished is never run again; what is damaged is. It keeps no state of it
 
 from __future__ import annotations
 
-import os
 import queue
 import time
 from collections import Counter
@@ -16,13 +15,15 @@ from typing import Any, Protocol
 
 from fusechat.errors import FuseChatError, InterruptedStageError, TemporaryError
 from fusechat.plan import Plan, PlannedStage
-from fusechat.runner.child import Child, Heard
+from fusechat.runner.child import Child, Heard, Launcher
+from fusechat.runner.machine import thread_environment
 from fusechat.runner.schedule import Machine, Task, gpus_of, startable, tasks_of
 from fusechat.stages.context import stage_directory
 from fusechat.storage.base import Storage
 from fusechat.storage.outputs import CompletenessState
 
 TEMPORARY = TemporaryError.exit_code
+TORCH_KINDS = ("extract", "fuse", "merge", "evaluate")
 GRACE_SECONDS = 60.0
 """Time for a checkpoint after Ctrl-C before a child is killed."""
 
@@ -81,13 +82,23 @@ class _State:
 class LocalExecutor:
     """Runs one plan on this machine."""
 
-    def __init__(self, storage: Storage, plan: Plan, machine: Machine, observer: Observer, logs: Path) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        plan: Plan,
+        machine: Machine,
+        observer: Observer,
+        logs: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._storage = storage
         self._plan = plan
         self._machine = machine
         self._observer = observer
         self._logs = logs
+        self._extra_environment = dict(environment or {})
         self._events: queue.SimpleQueue[Heard] = queue.SimpleQueue()
+        self._launcher = Launcher(self._events, warm=TORCH_KINDS)
         self._free_gpus = list(range(machine.gpus))
         self._gpus: dict[str, list[int]] = {}
 
@@ -101,6 +112,8 @@ class LocalExecutor:
         for stage in self._plan.stages:
             if wanted(stage):
                 self._enter(stage, state)
+        if sum(task.stage.kind in TORCH_KINDS for task in state.waiting) > 1:
+            self._launcher.warm_up(self._environment())
         try:
             self._loop(state, attempts)
         except KeyboardInterrupt:
@@ -142,14 +155,17 @@ class LocalExecutor:
         state.waiting.remove(task)
         state.attempts[task.label] += 1
         log = self._logs / f"{task.stage.name}.{task.worker}.log"
-        child = Child(task, f"{self._storage.uri}/{self._plan.key}", self._environment(task), log)
-        state.running[task.label] = child
-        child.listen(self._events)
+        plan_uri = f"{self._storage.uri}/{self._plan.key}"
+        state.running[task.label] = self._launcher.launch(task, plan_uri, self._environment_of(task), log)
         self._observer.started(task)
 
-    def _environment(self, task: Task) -> dict[str, str]:
-        threads = str(task.stage.resources.threads)
-        environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    def _environment(self) -> dict[str, str]:
+        """What the libraries of every stage read."""
+        threads = max(stage.resources.threads for stage in self._plan.stages)
+        return self._extra_environment | thread_environment(threads)
+
+    def _environment_of(self, task: Task) -> dict[str, str]:
+        environment = self._environment()
         wanted = gpus_of(task, self._machine)
         if wanted:
             self._gpus[task.label] = [self._free_gpus.pop(0) for _ in range(wanted)]
@@ -235,27 +251,3 @@ def tail(log: Path, lines: int) -> Sequence[str]:
         return log.read_text(errors="replace").splitlines()[-lines:]
     except OSError:
         return []
-
-
-def this_machine(processes: int | None, threads: int) -> Machine:
-    """Processes (default: one for each `threads` CPU cores), available memory, accelerators."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(processes or max(1, cores // threads), _available_memory(), _gpu_count())
-
-
-def _available_memory() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-
-
-def _gpu_count() -> int:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
-    driver = Path("/proc/driver/nvidia/gpus")
-    return len(list(driver.iterdir())) if driver.is_dir() else 0

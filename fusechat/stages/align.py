@@ -1,6 +1,6 @@
-"""align-<source>: the source's rows on the pivot's tokens and vocabulary. Selects nothing; needs no model, no tokenizer.
+"""align-<source>: the source's rows on the pivot's tokens and vocabulary. Selects nothing; opens no model.
 
-Output: `alignments/chunk-NNNNN.parquet` (fusechat.tables.Alignment), keyed and ordered like the pivot's representations,
+Output: `alignments/chunk-NNNNN.parquet` (fusechat.tables.Alignment), keyed like the pivot's representations,
 and `mapping.parquet`, the vocabulary mapping.
 """
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from fusechat.canonical import Json
-from fusechat.chat.reasons import Dropped
 from fusechat.chat.render import ChatTokenizer
+from fusechat.chat.vocabulary import vocabulary_of
 from fusechat.extraction.extract import BatchDone, count_non_finite, extract_chunk
 from fusechat.extraction.forward import output_size
 from fusechat.stages.chunks import complete_if_last, missing_chunks, run_chunks
@@ -84,12 +84,12 @@ class _BatchProgress:
 def render_all(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> tuple[list[Rendering], Counter[str]]:
     """The renderings that worked, and how many did not, by reason."""
     rendered = tokenizer.render_many(conversations)
-    renderings = [rendering for rendering in rendered if not isinstance(rendering, Dropped)]
-    return renderings, Counter(str(rendering.reason) for rendering in rendered if isinstance(rendering, Dropped))
+    renderings = [row for row in rendered.rows if isinstance(row, Rendering)]
+    return renderings, Counter({str(reason): count for reason, count in rendered.counts().items()})
 
 
 def _write_vocabulary(context: StageContext, tokenizer: ChatTokenizer, size: int) -> None:
     path = context.scratch / parquet(VOCABULARY)
-    write_vocabulary(path, tokenizer.vocabulary(size))
+    write_vocabulary(path, vocabulary_of(tokenizer, size))
     writer = context.writer()
     writer.finish_part(VOCABULARY, [writer.put(path, parquet(VOCABULARY), move=True)])

@@ -1,0 +1,85 @@
+"""`fusechat run`: the local executor."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fusechat.cli.options import JobFile, Json
+
+if TYPE_CHECKING:
+    from fusechat.cli.planning import PlannedJob
+    from fusechat.runner.local import Observer, Outcome
+
+
+def run(
+    file: JobFile,
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Stage processes at once. Default: CPU cores divided by spec.threads.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a job on this machine: what is finished is reused, the rest runs, in parallel where memory suffices.
+
+    Ctrl-C stops cleanly; the same command goes on where it stopped. The exit code is that of the first stage that
+    failed for good.
+
+    Example: [bold]fusechat run examples/demo/fusejob.yaml[/bold]
+    """
+    from fusechat.cli.planning import plan_job, write_plan
+
+    planned = plan_job(file)
+    write_plan(planned)
+    outcome = execute(planned, parallel, as_json=as_json)
+    if not as_json:
+        from rich.console import Console
+
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(f"{len(outcome.ran)} stages ran, {len(outcome.cached)} were reused.")
+        console.print(f"model:  {output_uri(planned, planned.plan.result, 'model')}")
+        console.print(f"report: {output_uri(planned, 'report', 'report.html')}")
+
+
+def execute(planned: PlannedJob, parallel: int | None, *, as_json: bool) -> Outcome:
+    """Runs the plan and shows it."""
+    from rich.console import Console
+
+    from fusechat.runner.display import JsonDisplay, TextDisplay
+    from fusechat.runner.local import LocalExecutor
+    from fusechat.runner.machine import this_machine
+
+    machine = this_machine(parallel, planned.job.spec.threads)
+    with ExitStack() as stack:
+        observer: Observer = JsonDisplay()
+        if not as_json:
+            observer = stack.enter_context(TextDisplay(Console(), len(planned.plan.stages)))
+        executor = LocalExecutor(
+            planned.storage, planned.plan, machine, observer, log_directory(planned), planned.environment
+        )
+        return executor.run(attempts=planned.job.spec.retry.attempts)
+
+
+def log_directory(planned: PlannedJob) -> Path:
+    """Where the stages' logs of this machine go: beside the outputs, or in the cache for a remote storage."""
+    from fusechat.stages.process import cache_directory
+
+    key = f"logs/{planned.plan.digest[:12]}"
+    return planned.storage.local_path(key) or cache_directory() / key
+
+
+def output_uri(planned: PlannedJob, stage: str, name: str) -> str:
+    """Where a finished stage's file or directory lies."""
+    from fusechat.stages.context import stage_directory
+
+    directory = stage_directory(planned.storage, planned.plan.stage(stage))
+    manifest = directory.manifest()
+    if manifest is None:
+        return directory.uri
+    attempts = {file.path.partition("/")[0] for file in manifest.files if f"/{name}" in file.path}
+    return f"{directory.uri}/{min(attempts)}/{name}" if attempts else directory.uri

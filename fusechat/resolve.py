@@ -1,0 +1,161 @@
+"""`resolve`: from a job to its pins. Finds out what can move (hub revisions, file checksums) and checks access, configs
+and chat templates before anything is paid for. Runs every time, has no digest; the pins are kept as a lock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusechat.errors import ConfigurationError, InvalidDataError
+from fusechat.pins import DatasetPin, ModelPin, PinnedFile, Pins
+from fusechat.records import DATA_SUFFIXES
+from fusechat.spec.data import DataSource
+from fusechat.spec.job import FuseJob
+from fusechat.spec.models import ExistingTarget, ModelSpec, NamedModel
+from fusechat.storage.inputs import Located, fetch, locate
+
+WEIGHTS = (".safetensors", ".gguf", ".bin")
+_MODEL_SUFFIXES = (*WEIGHTS, ".json", ".jinja", ".model", ".tiktoken", ".txt", ".py")
+"""What inference or training may read; cards, pictures and other frameworks' weights are not pinned."""
+_NOT_A_MODEL = ("training_args.bin", "optimizer.bin", "scheduler.bin", "trainer_state.json")
+_CARDS = ("README.md", "config.json", "chat_template.jinja", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class _Resolver:
+    """Resolves one job."""
+
+    job: FuseJob
+    cache: Path
+
+    def model(self, named: NamedModel | ExistingTarget) -> ModelPin:
+        """Pins one model. ConfigurationError if what is there is no chat model."""
+        model = named.model
+        located = locate(model.uri, revision=model.revision, kind="model")
+        files = tuple(sorted(_model_files(located), key=lambda file: file.path))
+        directory = fetch(model.uri, self.cache, revision=located.revision, patterns=_CARDS)
+        config = _json(directory / "config.json")
+        self._check(named, files, config, directory)
+        return ModelPin(model.uri, files, located.revision, config, _licence(directory / "README.md"))
+
+    def dataset(self, source: DataSource) -> DatasetPin:
+        """Pins one dataset."""
+        located = locate(source.uri, revision=source.revision, kind="dataset")
+        files = [
+            PinnedFile(file.path, file.size, file.identity)
+            for file in located.files
+            if file.path.endswith(DATA_SUFFIXES) or len(located.files) == 1
+        ]
+        if not files:
+            raise InvalidDataError(
+                f"{source.uri} holds no dataset files.",
+                mend=f"Name {', '.join(DATA_SUFFIXES)} files or a directory of them.",
+            )
+        return DatasetPin(source.uri, tuple(sorted(files, key=lambda file: file.path)), located.revision)
+
+    def _check(
+        self, named: NamedModel | ExistingTarget, files: tuple[PinnedFile, ...], config: Mapping[str, Any], at: Path
+    ) -> None:
+        where = f"{named.name} ({named.model.uri})"
+        if not any(file.path.endswith(WEIGHTS) for file in files):
+            raise ConfigurationError(f"Model {where} has no weights.", mend="Name a directory with safetensors files.")
+        if config.get("is_encoder_decoder"):
+            raise ConfigurationError(f"Model {where} is an encoder-decoder.", mend="Only causal models can be fused.")
+        has_template = named.model.chat_template or _ships_template(at)
+        is_gguf = any(file.path.endswith(".gguf") for file in files)
+        pivots = self.job.spec.alignment.template == "Pivot" and named.name != self.job.spec.pivot.name
+        if not (has_template or is_gguf or pivots or self.job.spec.dataset.format == "Text"):
+            raise ConfigurationError(
+                f"Model {where} ships no chat template.",
+                mend="Set its model.chatTemplate, or spec.alignment.template: Pivot to read everything in the pivot's.",
+            )
+
+
+def resolve(job: FuseJob, cache: Path) -> Pins:
+    """The pins of a job whose URIs are absolute. Raises the storage errors of whatever cannot be reached."""
+    resolver = _Resolver(job, cache)
+    spec = job.spec
+    everything: list[NamedModel | ExistingTarget] = [spec.pivot, *spec.sources, *spec.merge.existing_targets]
+    return Pins(
+        models={named.name: resolver.model(named) for named in everything},
+        dataset=resolver.dataset(spec.dataset),
+        held_out=resolver.dataset(spec.evaluation.held_out) if spec.evaluation.held_out else None,
+    )
+
+
+def resolve_offline(job: FuseJob, lock: Pins | None) -> Pins:
+    """What is known without the network: local files, and whatever of `lock` is still of the same URI."""
+    resolver = _Resolver(job, Path())
+    spec = job.spec
+    models = {}
+    for named in (spec.pivot, *spec.sources, *spec.merge.existing_targets):
+        locked = lock.models.get(named.name) if lock else None
+        if is_local(named.model):
+            models[named.name] = resolver.model(named)
+        elif locked and locked.uri == named.model.uri and named.model.revision in (None, locked.revision):
+            models[named.name] = locked
+    held_out = spec.evaluation.held_out
+    return Pins(
+        models,
+        _offline_dataset(resolver, spec.dataset, lock.dataset if lock else None),
+        _offline_dataset(resolver, held_out, lock.held_out if lock else None) if held_out else None,
+    )
+
+
+def is_local(source: ModelSpec | DataSource) -> bool:
+    """Whether no network is needed to read it."""
+    return source.uri.startswith("file://")
+
+
+def _offline_dataset(resolver: _Resolver, source: DataSource, locked: DatasetPin | None) -> DatasetPin | None:
+    if is_local(source):
+        return resolver.dataset(source)
+    return locked if locked and locked.uri == source.uri else None
+
+
+def _model_files(located: Located) -> list[PinnedFile]:
+    files = [
+        PinnedFile(file.path, file.size, file.identity)
+        for file in located.files
+        if "/" not in file.path and file.path.endswith(_MODEL_SUFFIXES) and file.path not in _NOT_A_MODEL
+    ]
+    safetensors = any(file.path.endswith(".safetensors") for file in files)
+    return [file for file in files if not (safetensors and file.path.endswith(".bin"))]
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InvalidDataError(f"{path} is no JSON: {error}", mend="Download the model anew.") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _ships_template(directory: Path) -> bool:
+    return (directory / "chat_template.jinja").exists() or bool(
+        _json(directory / "tokenizer_config.json").get("chat_template")
+    )
+
+
+def _licence(card: Path) -> str | None:
+    """`license` of the card's YAML head."""
+    try:
+        text = card.read_text(errors="replace")
+    except OSError:
+        return None
+    if not text.startswith("---"):
+        return None
+    import yaml
+
+    try:
+        head = yaml.safe_load(text.split("---", 2)[1])
+    except (yaml.YAMLError, IndexError):
+        return None
+    licence = head.get("license") if isinstance(head, dict) else None
+    return str(licence) if licence else None

@@ -1,0 +1,143 @@
+"""What a person sees while stages run: live bars on a terminal, a line an event elsewhere, JSON lines for scripts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Task as RichTask
+from rich.text import Text
+
+from fusechat.plan import PlannedStage
+from fusechat.runner.schedule import Task
+
+
+def duration(seconds: float) -> str:
+    """`8.3 s`, `4 min 10 s`, `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class JsonDisplay:
+    """One JSON object an event on standard output."""
+
+    def cached(self, stage: PlannedStage) -> None:
+        """See Observer."""
+        self._write("cached", stage.name)
+
+    def damaged(self, stage: PlannedStage, reason: str) -> None:
+        """See Observer."""
+        self._write("damaged", stage.name, reason=reason)
+
+    def started(self, task: Task) -> None:
+        """See Observer."""
+        self._write("started", task.stage.name, worker=task.worker)
+
+    def progressed(self, task: Task, line: Mapping[str, Any]) -> None:
+        """See Observer."""
+        figures = {key: value for key, value in line.items() if key not in ("fusechat", "stage", "worker")}
+        self._write("progress", task.stage.name, worker=task.worker, **figures)
+
+    def finished(self, stage: PlannedStage, details: Mapping[str, Any]) -> None:
+        """See Observer."""
+        self._write("finished", stage.name, seconds=details.get("seconds"), startup=details.get("startupSeconds"))
+
+    def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
+        """See Observer."""
+        self._write("failed", task.stage.name, worker=task.worker, exitCode=exit_code, log=str(log), retrying=again)
+
+    @staticmethod
+    def _write(event: str, stage: str, **figures: object) -> None:
+        print(json.dumps({"event": event, "stage": stage, "time": round(time.time(), 3)} | figures), flush=True)
+
+
+class _Rate(ProgressColumn):
+    """Units a second and the time left, once there is enough to tell."""
+
+    def render(self, task: RichTask) -> Text:
+        """See ProgressColumn."""
+        speed = task.speed
+        if not speed or task.total is None:
+            return Text("")
+        left = (task.total - task.completed) / speed
+        unit = task.fields.get("unit", "")
+        return Text(f"{speed:.1f} {unit}/s, {duration(left)} left", style="dim")
+
+
+class TextDisplay:
+    """Lines for a person; on a terminal, bars below them for what runs."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._done = 0
+        self._bars: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+            TimeElapsedColumn(),
+            _Rate(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> TextDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def cached(self, stage: PlannedStage) -> None:
+        """See Observer."""
+        self._done += 1
+        self._line(stage.name, "reused", style="dim")
+
+    def damaged(self, stage: PlannedStage, reason: str) -> None:
+        """See Observer."""
+        self._done = max(0, self._done - 1)
+        self._line(stage.name, f"damaged, is made again: {reason}", style="yellow")
+
+    def started(self, task: Task) -> None:
+        """See Observer."""
+        self._bars[task.label] = self._progress.add_task(f"{task.label:<24}", total=1, unit="")
+
+    def progressed(self, task: Task, line: Mapping[str, Any]) -> None:
+        """See Observer."""
+        bar = self._bars.get(task.label)
+        if bar is not None:
+            self._progress.update(bar, completed=line["done"], total=max(line["total"], 1), unit=line.get("unit", ""))
+
+    def finished(self, stage: PlannedStage, details: Mapping[str, Any]) -> None:
+        """See Observer."""
+        self._done += 1
+        self._remove(stage.name)
+        startup, seconds = float(details.get("startupSeconds", 0)), float(details.get("seconds", 0))
+        self._line(stage.name, f"done in {duration(seconds)} after {duration(startup)} of start-up")
+
+    def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
+        """See Observer."""
+        self._remove(task.label)
+        what = "is tried again" if again else "failed"
+        self._line(task.label, f"{what}: exit code {exit_code}, log {log}", style="yellow" if again else "red")
+
+    def _remove(self, label: str) -> None:
+        for name in [name for name in self._bars if name == label or name.startswith(f"{label} ")]:
+            self._progress.remove_task(self._bars.pop(name))
+
+    def _line(self, label: str, text: str, style: str = "") -> None:
+        width = len(str(self._total))
+        self._console.print(
+            f"[{self._done:>{width}}/{self._total}] {label:<24} {text}", style=style, markup=False, highlight=False
+        )

@@ -1,0 +1,44 @@
+"""What this machine has for stages to share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fusechat.runner.schedule import Machine
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """What makes the libraries of a stage use so many CPU threads. Idle threads sleep: stages share the cores."""
+    count = str(threads)
+    return {
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def this_machine(processes: int | None, threads: int) -> Machine:
+    """Processes (default: one for each `threads` CPU cores), available memory, accelerators."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(processes or max(1, cores // threads), _available_memory(), _gpu_count())
+
+
+def _available_memory() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _gpu_count() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    driver = Path("/proc/driver/nvidia/gpus")
+    return len(list(driver.iterdir())) if driver.is_dir() else 0

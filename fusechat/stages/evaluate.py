@@ -1,0 +1,123 @@
+"""evaluate-<model>: bits per byte of held-out conversations, verifiable tasks, and one sample answer a skill.
+
+Output: `evaluation.json` (fusechat.evaluation.results.ModelEvaluation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from fusechat.chat.render import ChatTokenizer
+from fusechat.evaluation.answers import answer_task, sample_answers
+from fusechat.evaluation.bits_per_byte import score_conversations
+from fusechat.evaluation.results import GradedAnswer, ModelEvaluation, SampleAnswer, write_evaluation
+from fusechat.evaluation.tasks import TaskSpec, load_task
+from fusechat.extraction.extract import BatchDone
+from fusechat.stages.context import Clock, StageContext, chunk_numbers
+from fusechat.stages.extract import render_all
+from fusechat.stages.inference import load_for_inference
+from fusechat.stages.layout import EVALUATION, VALIDATION, chunk_name
+from fusechat.tables import Conversation, read_conversations
+
+
+def run(context: StageContext) -> None:
+    """Evaluates one model under the same settings as every other model of the job."""
+    held_out = _held_out(context)
+    model, tokenizer = load_for_inference(context)
+    clock = Clock.start()
+    renderings, dropped = render_all(tokenizer, held_out)
+    skills = {conversation.row: conversation.skill for conversation in held_out}
+    conversations = score_conversations(
+        model,
+        renderings,
+        [skills[rendering.row] for rendering in renderings],
+        token_budget=_token_budget(context),
+        on_batch=_Rows(context, len(renderings)),
+    )
+    evaluation = ModelEvaluation(
+        context.stage.name.removeprefix("evaluate-"),
+        conversations,
+        _answers(context, model, tokenizer, held_out),
+        _samples(context, model, tokenizer, held_out),
+    )
+    path = context.scratch / EVALUATION
+    write_evaluation(path, evaluation)
+    writer = context.writer()
+    details = {"conversations": len(conversations), "dropped": dict(sorted(dropped.items()))}
+    writer.complete([writer.put(path, EVALUATION, move=True)], details | clock.details())
+
+
+def _held_out(context: StageContext) -> list[Conversation]:
+    reader = context.reader("held-out")
+    conversations: list[Conversation] = []
+    for number in chunk_numbers(reader, VALIDATION):
+        conversations += read_conversations(reader.fetch(chunk_name(VALIDATION, number)))
+    return conversations
+
+
+def _token_budget(context: StageContext) -> int:
+    return int(context.stage.settings["tokenBudget"])
+
+
+class _Rows:
+    """Progress in conversations."""
+
+    def __init__(self, context: StageContext, total: int) -> None:
+        self._context, self._total, self._done = context, total, 0
+
+    def __call__(self, batch: BatchDone) -> None:
+        self._done += batch.rows
+        self._context.progress(self._done, self._total, "row")
+
+
+def _answers(
+    context: StageContext, model: PreTrainedModel, tokenizer: ChatTokenizer, held_out: Sequence[Conversation]
+) -> tuple[GradedAnswer, ...]:
+    answers: list[GradedAnswer] = []
+    for value in context.stage.parameters["tasks"]:
+        task = load_task(_task(value), held_out)
+        answers += answer_task(
+            model,
+            tokenizer,
+            value["name"],
+            task,
+            max_new_tokens=int(value["maxNewTokens"]),
+            token_budget=_token_budget(context),
+            on_batch=partial(_question_progress, context, value["name"], len(task.questions)),
+        )
+    return tuple(answers)
+
+
+def _question_progress(context: StageContext, task: str, total: int, answered: int) -> None:
+    context.progress(min(answered, total), total, "question", task=task)
+
+
+def _task(value: dict[str, Any]) -> TaskSpec:
+    return TaskSpec(
+        name=value["name"],
+        type=value["type"],
+        task=value.get("task"),
+        skill=value.get("skill"),
+        size=int(value["size"]),
+        seed=int(value["seed"]),
+        config=value["config"],
+    )
+
+
+def _samples(
+    context: StageContext, model: PreTrainedModel, tokenizer: ChatTokenizer, held_out: Sequence[Conversation]
+) -> tuple[SampleAnswer, ...]:
+    """The answer to the first held-out prompt of each skill: the same prompts for every model."""
+    length = int(context.stage.parameters["sampleTokens"])
+    first: dict[str, Conversation] = {}
+    for conversation in held_out:
+        if any(message.role == "user" for message in conversation.messages):
+            first.setdefault(conversation.skill, conversation)
+    if not length or not first:
+        return ()
+    chosen = [first[skill] for skill in sorted(first)]
+    return sample_answers(model, tokenizer, chosen, max_new_tokens=length, token_budget=_token_budget(context))

@@ -1,0 +1,154 @@
+"""fuse-<source>, fuse-joint, fuse-baseline: selects the teacher of every conversation and fine-tunes the pivot.
+
+Output: `model/`, `metrics.jsonl`, `training.json`, `selection.json`, `tensorboard/`. Checkpoints lie beside the stages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fusechat.chat.render import ChatTokenizer
+from fusechat.fusion.examples import gold_examples, write_examples
+from fusechat.fusion.selected import FusionInputs, SelectionReport, write_selected_examples
+from fusechat.fusion.selection import SelectionRule
+from fusechat.fusion.settings import (
+    CheckpointLocation,
+    DeepSpeedSettings,
+    FusionLossSettings,
+    Offload,
+    Precision,
+    SaveDtype,
+    TrainingJob,
+    TrainingSettings,
+)
+from fusechat.fusion.targets import Tail, TargetSettings
+from fusechat.stages.context import Clock, StageContext, chunk_numbers
+from fusechat.stages.layout import ALIGNMENTS, REPRESENTATIONS, SELECTION, TRAINING, VALIDATION, chunk_name
+from fusechat.stages.training import Gang, run_training
+from fusechat.storage.inputs import fetch
+from fusechat.storage.reading import OutputReader
+from fusechat.tables import Rendering, read_conversations
+
+
+def run(context: StageContext) -> None:
+    """Trains one target; every node of a gang runs this, node 0 stores the result."""
+    clock = Clock.start()
+    gang = Gang.of(context.stage)
+    pivot = fetch(context.stage.settings["uri"], context.cache, revision=context.stage.settings["revision"])
+    job = training_job(context, pivot, gang)
+    report = _write_examples(context, job)
+    _write_held_out(context, job, pivot)
+    run_training(job, gang, context.progress)
+    if gang.node == 0:
+        _store(context, job, report, clock)
+
+
+def training_job(context: StageContext, pivot: Path, gang: Gang) -> TrainingJob:
+    """What the training processes are told."""
+    scratch = context.scratch
+    return TrainingJob(
+        model_directory=pivot,
+        examples_directory=scratch / "examples",
+        held_out_directory=scratch / "held-out",
+        output_directory=scratch / "output",
+        work_directory=scratch / "work",
+        checkpoints=CheckpointLocation(
+            storage_uri=context.storage.uri,
+            stage=context.stage.name,
+            digest=context.directory.digest,
+            writer=context.attempt,
+        ),
+        settings=training_settings(context.stage.parameters, context.stage.settings["fusion"], gang),
+        stop_file=scratch / "stop",
+    )
+
+
+def training_settings(parameters: Mapping[str, Any], neutral: Mapping[str, Any], gang: Gang) -> TrainingSettings:
+    """From the stage's parameters, and those settings that change no result."""
+    fusion = parameters["fusion"]
+    return TrainingSettings(
+        loss=_loss(fusion),
+        learning_rate=fusion["learningRate"],
+        epochs=fusion["epochs"],
+        global_batch_size=fusion["globalBatchSize"],
+        micro_batch_size=neutral["microBatchSize"],
+        warmup_fraction=fusion["warmupFraction"],
+        weight_decay=fusion["weightDecay"],
+        max_grad_norm=fusion["maxGradNorm"],
+        save_steps=neutral["saveSteps"],
+        save_dtype=SaveDtype(fusion["saveDtype"]),
+        precision=Precision(fusion["precision"]),
+        gradient_checkpointing=neutral["gradientCheckpointing"],
+        deepspeed=_deepspeed(neutral, gang),
+        seed=parameters["seed"],
+    )
+
+
+def _loss(fusion: Mapping[str, Any]) -> FusionLossSettings:
+    """A target without teachers is language modelling alone: its parameters name no distillation."""
+    if "lmLossWeight" not in fusion:
+        return FusionLossSettings(lm_weight=1.0)
+    return FusionLossSettings(fusion["lmLossWeight"], Tail(fusion["tail"]), fusion["temperature"])
+
+
+def _deepspeed(neutral: Mapping[str, Any], gang: Gang) -> DeepSpeedSettings | None:
+    """Several processes always train under DeepSpeed."""
+    given = neutral.get("deepspeed")
+    if given is not None:
+        return DeepSpeedSettings(given["zeroStage"], Offload(given["offload"]))
+    return DeepSpeedSettings() if gang.world_size > 1 else None
+
+
+def _write_examples(context: StageContext, job: TrainingJob) -> SelectionReport:
+    """The selected targets of all conversations, for the trainer to read."""
+    fusion = context.stage.parameters["fusion"]
+    inputs = FusionInputs(
+        _chunks(context.reader("pivot"), REPRESENTATIONS),
+        {name: _chunks(reader, ALIGNMENTS) for name, reader in context.readers("source")},
+    )
+    loss = job.settings.loss
+    report = write_selected_examples(
+        job.examples_directory,
+        inputs,
+        SelectionRule(fusion.get("selection", SelectionRule.MIN_CE)),
+        TargetSettings(loss.tail, loss.temperature),
+        pivot_name=context.plan.stage("report").parameters["pivot"],
+    )
+    for name in report.shares.low:
+        context.warn(f"warning: source {name} is the better teacher in less than 5% of the conversations.")
+    return report
+
+
+def _chunks(reader: OutputReader, prefix: str) -> tuple[Path, ...]:
+    return tuple(reader.fetch(chunk_name(prefix, number)) for number in chunk_numbers(reader, prefix))
+
+
+def _write_held_out(context: StageContext, job: TrainingJob, pivot: Path) -> None:
+    """The validation split as the pivot reads it, for the held-out loss of each epoch."""
+    assert job.held_out_directory is not None
+    parameters = context.stage.parameters
+    tokenizer = ChatTokenizer.load(
+        pivot, chat_template=parameters["chatTemplate"], max_length=int(parameters["maxLength"])
+    )
+    reader = context.reader("conversations")
+    renderings: list[Rendering] = []
+    for number in chunk_numbers(reader, VALIDATION):
+        rows = tokenizer.render_many(read_conversations(reader.fetch(chunk_name(VALIDATION, number)))).rows
+        renderings += [row for row in rows if isinstance(row, Rendering)]
+    write_examples(job.held_out_directory, gold_examples(renderings))
+
+
+def _store(context: StageContext, job: TrainingJob, report: SelectionReport, clock: Clock) -> None:
+    output = job.output_directory
+    selection = output / SELECTION
+    selection.write_text(json.dumps(asdict(report), indent=2, sort_keys=True) + "\n")
+    training = json.loads((output / TRAINING).read_text())
+    writer = context.writer()
+    entries = []
+    for path in sorted(path for path in output.rglob("*") if path.is_file()):
+        entries.append(writer.put(path, path.relative_to(output).as_posix(), move=True))
+    writer.complete(entries, {"training": training, **clock.details()})

@@ -1,0 +1,195 @@
+"""report: gathers what all stages left behind and writes the page, the model card and the numbers.
+
+Output: `report.html`, `README.md` (model card), `results.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from fusechat import __version__
+from fusechat.alignment.fractions import AlignmentFractions
+from fusechat.errors import DamagedInputError
+from fusechat.evaluation.compare import Comparison, compare
+from fusechat.evaluation.contamination import Contamination, contamination
+from fusechat.evaluation.results import ModelEvaluation, read_evaluation
+from fusechat.plan import PlannedStage
+from fusechat.reporting.card import card
+from fusechat.reporting.data import (
+    AlignmentSummary,
+    Lineage,
+    MergeSummary,
+    ReportData,
+    StageCost,
+    TrainingSummary,
+    compared_pairs,
+)
+from fusechat.reporting.page import page
+from fusechat.stages.context import Clock, StageContext, chunk_numbers
+from fusechat.stages.layout import (
+    CARD,
+    EVALUATION,
+    MAPPING,
+    MERGE_SUMMARY,
+    MERGE_WEIGHTS,
+    METRICS,
+    REPORT_PAGE,
+    RESULTS,
+    SELECTION,
+    STATISTICS,
+    TRAIN,
+    TRAINING,
+    VALIDATION,
+    chunk_name,
+    parquet,
+    part_of,
+)
+from fusechat.storage.reading import OutputReader
+from fusechat.tables import Conversation, RowStatus, read_conversations
+
+
+def run(context: StageContext) -> None:
+    """Writes the report; every number in it comes from a stage's output."""
+    clock = Clock.start()
+    data = gather(context)
+    documents = {
+        REPORT_PAGE: page(data),
+        CARD: card(data),
+        RESULTS: json.dumps(data.comparison.as_json(), indent=1, ensure_ascii=False) + "\n",
+    }
+    writer = context.writer()
+    entries = []
+    for name, text in documents.items():
+        path = context.scratch / name
+        path.write_text(text, "utf-8")
+        entries.append(writer.put(path, name, move=True))
+    writer.complete(entries, clock.details())
+
+
+def gather(context: StageContext) -> ReportData:
+    """Reads every stage's output once."""
+    parameters = context.stage.parameters
+    stages = [context.plan.stage(name) for name in context.stage.inputs.values()]
+    evaluations = [_evaluation(context, stage) for stage in stages if stage.kind == "evaluate"]
+    return ReportData(
+        job=parameters["job"],
+        result=parameters["result"],
+        pivot=parameters["pivot"],
+        sources=parameters["sources"],
+        existing_targets=parameters["existingTargets"],
+        lineage={name: Lineage(**value) for name, value in parameters["lineage"].items()},
+        digests={stage.name: str(stage.digest) for stage in stages},
+        comparison=_comparison(parameters, evaluations),
+        data=_json(context.reader("prepare"), STATISTICS),
+        contamination=_contamination(context),
+        alignments=[_alignment(context, stage) for stage in stages if stage.kind == "align"],
+        trainings=[_training(context, stage) for stage in stages if stage.kind == "fuse"],
+        merges=[_merge(context, stage) for stage in stages if stage.kind == "merge"],
+        costs=[_cost(context, stage) for stage in stages],
+        samples={evaluation.model: evaluation.samples for evaluation in evaluations},
+        version=__version__,
+    )
+
+
+def _comparison(parameters: Mapping[str, Any], evaluations: list[ModelEvaluation]) -> Comparison:
+    pairs = compared_pairs([evaluation.model for evaluation in evaluations], parameters["pivot"])
+    return compare(evaluations, pairs, resamples=parameters["bootstrapSamples"], seed=parameters["seed"])
+
+
+def _evaluation(context: StageContext, stage: PlannedStage) -> ModelEvaluation:
+    return read_evaluation(context.reader(stage.name).fetch(EVALUATION))
+
+
+def _contamination(context: StageContext) -> Contamination:
+    training = context.reader("prepare")
+    held_out = context.reader("prepare-held-out") if "prepare-held-out" in context.stage.inputs else training
+    return contamination(_conversations(training, TRAIN), list(_conversations(held_out, VALIDATION)))
+
+
+def _conversations(reader: OutputReader, split: str) -> Iterator[Conversation]:
+    for number in chunk_numbers(reader, split):
+        yield from read_conversations(reader.fetch(chunk_name(split, number)))
+
+
+def _alignment(context: StageContext, stage: PlannedStage) -> AlignmentSummary:
+    parts = _parts(context, stage)
+    fractions = AlignmentFractions()
+    for name, details in parts.items():
+        if name != MAPPING:
+            fractions += AlignmentFractions.from_json(details["fractions"])
+    return AlignmentSummary(
+        stage.name.removeprefix("align-"),
+        exact=fractions.fraction(RowStatus.EXACT),
+        partial=fractions.fraction(RowStatus.PARTIAL),
+        gold_alone=fractions.gold_alone,
+        mapped_mass=fractions.mapped_mass,
+        rules=parts[MAPPING]["rules"],
+    )
+
+
+def _training(context: StageContext, stage: PlannedStage) -> TrainingSummary:
+    reader = context.reader(stage.name)
+    shares = _json(reader, SELECTION)["shares"]
+    lines = reader.fetch(METRICS).read_text().splitlines()
+    picks = dict(zip(shares["names"], shares["shares"], strict=True))
+    return TrainingSummary(
+        stage.name,
+        picks=picks,
+        low_picks=[name for name in shares["names"][1:] if picks[name] < 0.05],
+        records=[json.loads(line) for line in lines],
+        changed_share=_json(reader, TRAINING)["changed_share"],
+    )
+
+
+def _merge(context: StageContext, stage: PlannedStage) -> MergeSummary:
+    reader = context.reader(stage.name)
+    summary = _json(reader, MERGE_SUMMARY)
+    return MergeSummary(
+        stage.name.removeprefix("merge-"),
+        summary["method"],
+        summary["mean_weight"],
+        summary["changed_share"],
+        summary["linear_share"],
+        _layer_weights(pq.read_table(reader.fetch(parquet(MERGE_WEIGHTS))).to_pylist()),
+    )
+
+
+def _layer_weights(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean weight of each target over the elements of each layer, in the order of the rows."""
+    sums: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        layer = "other" if row["layer"] is None else f"layer {row['layer']}"
+        total = sums.setdefault(layer, {}).setdefault(row["target"], [0.0, 0.0])
+        total[0] += row["weight"] * row["elements"]
+        total[1] += row["elements"]
+    return {
+        layer: {target: total / max(elements, 1) for target, (total, elements) in targets.items()}
+        for layer, targets in sums.items()
+    }
+
+
+def _cost(context: StageContext, stage: PlannedStage) -> StageCost:
+    """Of all workers and parts together; the peak of the largest process."""
+    details: Any = context.reader(stage.name).manifest.details
+    return StageCost(
+        stage.name,
+        startup_seconds=float(details["startupSeconds"]),
+        seconds=float(details["seconds"]),
+        peak_bytes=int(details["peakBytes"]),
+    )
+
+
+def _parts(context: StageContext, stage: PlannedStage) -> Mapping[str, Any]:
+    details: Any = context.reader(stage.name).manifest.details
+    parts: Mapping[str, Any] = details["parts"]
+    if MAPPING not in parts or part_of(0) not in parts:
+        raise DamagedInputError(f"Stage {stage.name} lacks parts in its manifest.", stage=stage.name)
+    return parts
+
+
+def _json(reader: OutputReader, name: str) -> Any:
+    return reader.read_json(name)
