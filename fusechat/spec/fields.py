@@ -90,6 +90,24 @@ def unwrap(annotation: Any) -> Any:
             return annotation
 
 
+def constraints(info: FieldInfo) -> list[Any]:
+    """The bounds of a field's own value (not of a list's items), wherever they are written."""
+    return [*info.metadata, *_inner_constraints(info.annotation)]
+
+
+def _inner_constraints(annotation: Any) -> list[Any]:
+    found: list[Any] = []
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        for item in metadata:
+            found += item.metadata if isinstance(item, FieldInfo) else [item]
+        return found + _inner_constraints(inner)
+    if get_origin(annotation) in (Union, UnionType):
+        for option in get_args(annotation):
+            found += _inner_constraints(option)
+    return found
+
+
 def is_list(annotation: Any) -> bool:
     return get_origin(unwrap(annotation)) is list
 

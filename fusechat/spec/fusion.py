@@ -47,8 +47,8 @@ class FusionSpec(SpecObject):
     """Conversations an optimiser step, over all processes and accumulation steps; a multiple of nodes x
     processesPerNode."""
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 4
-    """Conversations a process holds at once, at most; the rest of its share is accumulated. Lower it when the
-    accelerator runs out of memory."""
+    """Conversations a process holds at once, at most (the largest number that divides its share of the global batch);
+    the rest is accumulated. Lower it when the accelerator runs out of memory."""
     warmup_fraction: Fraction = 0.03
     """Share of all steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -76,6 +76,13 @@ class FusionSpec(SpecObject):
         """Training processes in all."""
         return self.nodes * self.processes_per_node
 
+    @property
+    def rows_at_once(self) -> int:
+        """Conversations a process holds at once: the largest divisor of its share of the global batch that is not
+        above `micro_batch_size`, so that every accumulation step has the same number."""
+        share = max(1, self.global_batch_size // self.world_size)
+        return next(rows for rows in range(min(self.micro_batch_size, share), 0, -1) if share % rows == 0)
+
 
 MergeType = Literal["VaRM", "SCE", "SCEMergekit", "SLERP", "TaskArithmetic", "Linear", "TIES", "DARE", "DARETIES"]
 
@@ -97,7 +104,8 @@ class MergeMethodSpec(SpecObject):
     type: MergeType
     """The method."""
     granularity: Literal["Model", "Layer", "Matrix", "Element"] | None = None
-    """VaRM: the group of parameters that shares one weight a target. Default Matrix."""
+    """VaRM: the group of parameters that shares one weight a target. Model: all of them. Layer: a layer's; tensors
+    outside layers stand alone. Matrix: one tensor's. Element: none shares. Default Matrix."""
     tau: Annotated[float | None, Field(gt=0, le=1)] = None
     """SCE: share of a tensor's elements that is merged, those of the highest variance across targets. Default 0.1.
     SCEMergekit: of the elements that vary at all. Default 1."""

@@ -27,7 +27,9 @@ class Metadata(SpecObject):
     namespace: Annotated[str | None, Field(max_length=63)] = None
     """Namespace on a cluster."""
     labels: dict[str, str] = {}
+    """Labels on a cluster."""
     annotations: dict[str, str] = {}
+    """Annotations on a cluster."""
 
 
 class FuseJobSpec(SpecObject):
@@ -79,9 +81,11 @@ class FuseJobSpec(SpecObject):
 class FuseJob(SpecObject):
     """One fusion: the resource a person writes."""
 
-    model_config = SpecObject.model_config | {"extra": "forbid"}
-
     api_version: Literal["fusechat.dev/v1alpha1"]
+    """Version of this API."""
     kind: Literal["FuseJob"]
+    """Kind of the resource."""
     metadata: Metadata
+    """The job's name, and what a cluster keeps beside it."""
     spec: FuseJobSpec
+    """What should exist, and how it is made."""
