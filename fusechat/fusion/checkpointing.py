@@ -21,7 +21,7 @@ RUN_FILE = "run.json"
 
 
 class CheckpointStore(Protocol):
-    """Checkpoints of one run at one world size. Steps are optimiser steps."""
+    """Checkpoints of one run at one world size, as `fusechat.storage.checkpoints` keeps them; in optimiser steps."""
 
     def save(self, step: int, rank: int, directory: Path) -> None:
         """Store every file below `directory` as this rank's part of the checkpoint."""
@@ -35,8 +35,26 @@ class CheckpointStore(Protocol):
     def restore(self, step: int, directory: Path) -> None:
         """Put the files of all ranks together below `directory`; verified, or DamagedInputError."""
 
+    def restore_newest(self, directory: Path) -> int | None:
+        """Restore the newest checkpoint that is whole and give its step, or None."""
+
+    def other_world_sizes(self) -> list[int]:
+        """World sizes, other than this one, at which the run has checkpoints that count."""
+
     def prune(self, keep: int) -> None:
         """Remove all but the newest `keep` checkpoints that count, and what never came to count before them."""
+
+
+def refuse_other_world_sizes(store: CheckpointStore, world_size: int) -> None:
+    """ConfigurationError if the run was begun with another number of processes."""
+    others = store.other_world_sizes()
+    if others:
+        raise ConfigurationError(
+            f"The checkpoints of this training were made by {' and '.join(map(str, others))} processes, now there are "
+            f"{world_size}: each holds its own part of the optimiser.",
+            mend=f"Train with {others[-1]} processes (nodes x processesPerNode), or remove the checkpoints to begin "
+            "again.",
+        )
 
 
 @dataclass(frozen=True)

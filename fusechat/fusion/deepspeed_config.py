@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import socket
 from typing import Any
 
 from fusechat.fusion.batches import BatchPlan
@@ -48,13 +49,29 @@ def _zero(deepspeed: DeepSpeedSettings) -> dict[str, Any]:
     return zero
 
 
-def skip_shared_memory_compilation() -> None:
-    """Keep DeepSpeed from compiling its CPU shared-memory collectives (50 s, and a compiler): gloo does the same sums.
+def prepare_process() -> None:
+    """What DeepSpeed needs before transformers joins the process group.
 
-    Has to run before the process group is made.
+    A process that no torchrun started becomes a gang of one. DeepSpeed is kept from compiling its CPU shared-memory
+    collectives (50 s, and a compiler): gloo does the same sums.
     """
     import deepspeed
 
+    if "WORLD_SIZE" not in os.environ:
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     # deepspeed builds an operator only where this table, filled at its import, calls it compatible
-    sys.modules["deepspeed.ops"].__compatible_ops__["deepspeed_shm_comm"] = False
-    assert deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] is False
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def join_process_group() -> None:
+    """Let DeepSpeed take over the process group that transformers joined: ZeRO-3 asks for its size as it loads."""
+    import deepspeed
+
+    deepspeed.init_distributed(verbose=False)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -15,8 +15,9 @@ METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIRECTORY = "tensorboard"
 
 Record = dict[str, Any]
-"""`{"step", "epoch", "loss", "clm", "fusion", "lr", "grad_norm", "tokens", "seconds"}` after each optimiser step: nats a
-loss-carrying token, the global batch's tokens; `{"step", "epoch", "held_out", "held_out_tokens"}` after each epoch."""
+"""After each optimiser step `{"step", "epoch", "loss", "clm", "fusion", "lr", "grad_norm", "tokens", "seconds"}`: nats
+a loss-carrying token, `tokens` those of the global batch; after each epoch `{"step", "epoch", "held_out",
+"held_out_tokens"}`."""
 
 _SCALARS = {
     "loss": "train/loss",
@@ -40,7 +41,7 @@ class MetricsLog:
         self.path = directory / METRICS_FILE
         self.path.write_bytes(b"" if resumed_from is None else resumed_from.read_bytes())
         shutil.rmtree(directory / TENSORBOARD_DIRECTORY, ignore_errors=True)
-        self._board = SummaryWriter(str(directory / TENSORBOARD_DIRECTORY))  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(directory / TENSORBOARD_DIRECTORY))
         for record in self.records():
             self._draw(record)
 
@@ -53,9 +54,9 @@ class MetricsLog:
         self._draw(record)
 
     def close(self) -> None:
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
     def _draw(self, record: Record) -> None:
         for name, tag in _SCALARS.items():
             if name in record:
-                self._board.add_scalar(tag, record[name], record["step"])  # type: ignore[no-untyped-call]
+                self._board.add_scalar(tag, record[name], record["step"])

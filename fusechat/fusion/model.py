@@ -30,7 +30,7 @@ class FusionObjective:
         self._sums: LossSums | None = None
 
     def __call__(
-        self, logits: torch.Tensor, labels: BatchTargets, vocab_size: int | None = None, **_other: object
+        self, logits: torch.Tensor, labels: BatchTargets, _vocab_size: int | None = None, **_other: object
     ) -> torch.Tensor:
         """The sum over the micro batch's rows, not divided by anything; the arguments are transformers' convention."""
         self._sums = fusion_loss(logits, labels, self.settings)

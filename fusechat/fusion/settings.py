@@ -97,12 +97,16 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class CheckpointLocation:
-    """Where the checkpoints of one training run are; `fusion.checkpointing.open_store` opens it."""
+    """Where the checkpoints of one training run are (`fusechat.storage.checkpoints`)."""
 
-    uri: str
+    storage_uri: str
     """file:// or s3://, without credentials."""
+    stage: str
+    digest: str
+    writer: str
+    """Names this start of the gang: the same in all its ranks, and never used before."""
     s3: dict[str, Any] = field(default_factory=dict)
-    """Endpoint, region and so on, as the storage's settings name them."""
+    """Fields of `fusechat.storage.S3Settings`."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ class TrainingJob:
     """Scratch space of this node: checkpoints before they are uploaded, failures of ranks."""
     checkpoints: CheckpointLocation
     settings: TrainingSettings
+    begin_again: bool = False
+    """With checkpoints of another world size only: False refuses to start, True starts from the pivot and says so."""
     stop_file: Path | None = None
     """When it appears, training finishes its step, saves a checkpoint and exits 75, as after SIGTERM; unlike a signal
     to torchrun it sets no deadline of 30 seconds."""
@@ -131,17 +137,24 @@ class TrainingJob:
     def from_json(text: str) -> TrainingJob:
         """Inverse of `to_json`."""
         value = json.loads(text)
-        settings = dict(value.pop("settings"))
-        loss, deepspeed = dict(settings.pop("loss")), settings.pop("deepspeed")
-        loss["tail"] = Tail(loss["tail"])
-        settings["save_dtype"] = SaveDtype(settings["save_dtype"])
-        settings["precision"] = Precision(settings["precision"])
-        if deepspeed is not None:
-            deepspeed = DeepSpeedSettings(deepspeed["zero_stage"], Offload(deepspeed["offload"]))
-        checkpoints = CheckpointLocation(**value.pop("checkpoints"))
-        paths = {name: None if path is None else Path(path) for name, path in value.items()}
+        stop_file, held_out = value["stop_file"], value["held_out_directory"]
         return TrainingJob(
-            **paths,
-            checkpoints=checkpoints,
-            settings=TrainingSettings(loss=FusionLossSettings(**loss), deepspeed=deepspeed, **settings),
+            model_directory=Path(value["model_directory"]),
+            examples_directory=Path(value["examples_directory"]),
+            held_out_directory=None if held_out is None else Path(held_out),
+            output_directory=Path(value["output_directory"]),
+            work_directory=Path(value["work_directory"]),
+            checkpoints=CheckpointLocation(**value["checkpoints"]),
+            settings=_settings(value["settings"]),
+            begin_again=value["begin_again"],
+            stop_file=None if stop_file is None else Path(stop_file),
         )
+
+
+def _settings(value: dict[str, Any]) -> TrainingSettings:
+    loss, deepspeed = value["loss"], value["deepspeed"]
+    enums = {"save_dtype": SaveDtype(value["save_dtype"]), "precision": Precision(value["precision"])}
+    if deepspeed is not None:
+        deepspeed = DeepSpeedSettings(deepspeed["zero_stage"], Offload(deepspeed["offload"]))
+    loss = FusionLossSettings(loss["lm_weight"], Tail(loss["tail"]), loss["temperature"])
+    return TrainingSettings(**{**value, **enums, "loss": loss, "deepspeed": deepspeed})

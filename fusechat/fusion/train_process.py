@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, FuseChatError, UsageError
-from fusechat.fusion.settings import TrainingJob
+from fusechat.fusion.settings import CheckpointLocation, TrainingJob
+from fusechat.storage import S3Settings, open_storage
+from fusechat.storage.checkpoints import Checkpoints
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m fusechat.fusion.train_process JOB.json", file=sys.stderr)
         return UsageError.exit_code
     job = TrainingJob.from_json(Path(arguments[0]).read_text())
+    (failures_directory(job.work_directory) / f"rank-{_rank()}.json").unlink(missing_ok=True)
     out = _claim_standard_output()
     try:
         report = _run(job, out)
@@ -66,14 +69,20 @@ def _run(job: TrainingJob, out: TextIO) -> dict[str, Any] | None:
 
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
-    from fusechat.fusion.checkpoint_store import open_store
     from fusechat.fusion.training import train
 
     def progress(done: int, total: int, record: dict[str, Any]) -> None:
         print(json.dumps({"progress": {"done": done, "total": total, "unit": "step", **record}}), file=out, flush=True)
 
-    report = train(job, open_store(job.checkpoints), progress)
+    report = train(job, open_checkpoints(job.checkpoints), progress)
     return None if report is None else asdict(report)
+
+
+def open_checkpoints(location: CheckpointLocation) -> Checkpoints:
+    """The checkpoints of this gang's size."""
+    storage = open_storage(location.storage_uri, S3Settings(**location.s3))
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    return Checkpoints(storage, location.stage, location.digest, world_size=world_size, writer=location.writer)
 
 
 def _claim_standard_output() -> TextIO:

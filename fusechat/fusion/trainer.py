@@ -59,7 +59,7 @@ class TrainingRun:
     """Compute in bfloat16 by autocast over float32 weights, where DeepSpeed does not do it its own way."""
 
 
-class FusionTrainer(Trainer):  # type: ignore[misc]
+class FusionTrainer(Trainer):
     """One fine-tuning of the pivot."""
 
     def __init__(
@@ -69,7 +69,9 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         # the loss is divided by the global batch's tokens already: no division by the accumulation steps
         self.loss_is_scaled_for_ga = True
-        self.objective, self.run = objective, run
+        self.pivot = model
+        self.objective: FusionObjective = objective
+        self.run: TrainingRun = run
         self.interrupted = False
         self._terms: list[LossSums] = []
         self._recorded_step: int | None = None
@@ -86,24 +88,30 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
         self._tokens = int(self._summed(tokens).item())
         return tokens.clamp(min=1)
 
-    def _prepare_inputs(self, inputs: Batch) -> Batch:
+    def _prepare_for_training(self, *arguments: Any, **named: Any) -> Any:
+        prepared = super()._prepare_for_training(*arguments, **named)  # type: ignore[no-untyped-call]
+        if self.run.identity.zero_stage == 0:
+            _report_gradient_norm(self.model_wrapped)
+        return prepared
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
         """To the device as they are: the Trainer would round probabilities to DeepSpeed's compute type."""
-        moved = {name: tensor.to(self.args.device) for name, tensor in inputs.items()}  # type: ignore[attr-defined]
-        return Batch(**moved)  # type: ignore[typeddict-item]
+        return {name: tensor.to(self.args.device) for name, tensor in inputs.items()}
 
     def compute_loss(
         self,
         model: Any,
-        inputs: Batch,
+        inputs: Any,
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """This rank's part of the global batch's mean, scaled for the averaging over ranks that follows."""
-        assert num_items_in_batch is not None
+        assert isinstance(num_items_in_batch, torch.Tensor)
         assert not return_outputs
         loss, sums = self._forward(model, inputs)
         self._terms.append(sums)
-        return loss * (self.args.world_size / num_items_in_batch).float()
+        scale: torch.Tensor = self.args.world_size / num_items_in_batch
+        return loss * scale.float()
 
     def held_out_loss(self) -> tuple[float, int]:
         """(nats a loss-carrying token of the gold text, tokens) over all held-out rows, the same on every rank."""
@@ -111,7 +119,7 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
         assert store is not None
         micro, world = self.run.plan.micro_batch, self.args.world_size
         plan = BatchPlan(len(store), micro * world, micro, world)
-        model = self.model_wrapped
+        model: Any = self.model_wrapped
         model.eval()
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         with torch.no_grad():
@@ -127,7 +135,7 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
             loss = forward_loss(model, batch)
         sums = self.objective.take()
         if not self._checked:
-            check_honest(loss, sums, self.model)
+            check_honest(loss, sums, self.pivot)
             self._checked = True
         return loss, sums
 
@@ -144,13 +152,9 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
 
     def _maybe_log_save_evaluate(
         self,
-        tr_loss: torch.Tensor,
+        _total_loss: Any,
         grad_norm: torch.Tensor | float | None,
-        model: Any,
-        trial: Any,
-        epoch: float,
-        ignore_keys_for_eval: list[str] | None,
-        start_time: float,
+        *_others: Any,
         learning_rate: float | None = None,
     ) -> None:
         """Called by the Trainer after each optimiser step, and once more at the end of each epoch."""
@@ -170,17 +174,18 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
 
     def _record(self, grad_norm: float, learning_rate: float) -> bool:
         """Write the step's record; True if any rank was asked to stop."""
-        sums = [sum(terms[1:], terms[0]) for terms in ([t.clm for t in self._terms], [t.fusion for t in self._terms])]
+        clm = torch.stack([terms.clm for terms in self._terms]).sum()
+        fusion = torch.stack([terms.fusion for terms in self._terms]).sum()
         self._terms.clear()
-        stopping = sums[0].new_tensor(float(bool(self.run.stop)))
-        clm, fusion, stop = self._summed(torch.stack([*sums, stopping])).tolist()
+        stopping = clm.new_tensor(float(bool(self.run.stop)))
+        clm_nats, fusion_nats, stop = self._summed(torch.stack([clm, fusion, stopping])).tolist()
         tokens, weight = max(self._tokens, 1), self.run.settings.loss.lm_weight
         record = {
             "step": self.state.global_step,
             "epoch": self.state.global_step / self.run.plan.steps,
-            "loss": (weight * clm + (1 - weight) * fusion) / tokens,
-            "clm": clm / tokens,
-            "fusion": fusion / tokens,
+            "loss": (weight * clm_nats + (1 - weight) * fusion_nats) / tokens,
+            "clm": clm_nats / tokens,
+            "fusion": fusion_nats / tokens,
             "lr": learning_rate,
             "grad_norm": grad_norm,
             "tokens": self._tokens,
@@ -188,7 +193,7 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
         }
         self._refuse_divergence(record)
         self._write(record)
-        return stop > 0
+        return bool(stop > 0)
 
     def _record_held_out(self) -> None:
         held_out, tokens = self.held_out_loss()
@@ -218,9 +223,10 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
         step, rank = self.state.global_step, self.args.process_index
         directory = fresh_directory(self.run.scratch / f"step-{step}" / f"rank-{rank}")
         if self.is_deepspeed_enabled:
-            self.model_wrapped.save_checkpoint(str(directory))
+            engine: Any = self.model_wrapped
+            engine.save_checkpoint(str(directory))
         elif rank == 0:
-            torch.save(self.model.state_dict(), directory / MODEL_FILE)
+            torch.save(self.pivot.state_dict(), directory / MODEL_FILE)
         self._save_rng_state(str(directory))
         if rank == 0:
             self._save_rank_zero(directory)
@@ -233,6 +239,8 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
         self._barrier()
 
     def _save_rank_zero(self, directory: Path) -> None:
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
         if not self.is_deepspeed_enabled:
             torch.save(self.optimizer.state_dict(), directory / "optimizer.pt")
         torch.save(self.lr_scheduler.state_dict(), directory / "scheduler.pt")
@@ -244,7 +252,7 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Weights, where DeepSpeed does not load them itself."""
         weights = torch.load(Path(resume_from_checkpoint) / MODEL_FILE, map_location="cpu", weights_only=True)
-        (self.model if model is None else model).load_state_dict(weights)
+        (self.pivot if model is None else model).load_state_dict(weights)
 
     def _barrier(self) -> None:
         if self.args.world_size > 1:
@@ -252,6 +260,17 @@ class FusionTrainer(Trainer):  # type: ignore[misc]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's own totals at the end: they count only the steps since the last start."""
+
+
+def _report_gradient_norm(engine: Any) -> None:
+    """At stage 0 DeepSpeed clips without keeping the norm that it computed for it."""
+
+    def clip() -> None:
+        engine._global_grad_norm = torch.nn.utils.clip_grad_norm_(
+            engine.module.parameters(), engine.gradient_clipping()
+        ).item()
+
+    engine.clip_fp32_gradients = clip
 
 
 def local_rank() -> int:

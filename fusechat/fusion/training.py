@@ -6,20 +6,20 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from transformers import TrainingArguments
 
-from fusechat.errors import AcceleratorOutOfMemoryError, InterruptedStageError
+from fusechat.errors import AcceleratorOutOfMemoryError, FuseChatError, InterruptedStageError
 from fusechat.fusion.batches import BatchPlan
-from fusechat.fusion.checkpointing import CheckpointStore, RunIdentity, fresh_directory
-from fusechat.fusion.deepspeed_config import deepspeed_config, skip_shared_memory_compilation
+from fusechat.fusion.checkpointing import CheckpointStore, RunIdentity, fresh_directory, refuse_other_world_sizes
+from fusechat.fusion.deepspeed_config import deepspeed_config, join_process_group, prepare_process
 from fusechat.fusion.examples import ExampleStore
 from fusechat.fusion.metrics import METRICS_FILE, MetricsLog
 from fusechat.fusion.model import FusionObjective, load_pivot
@@ -78,7 +78,7 @@ def _train(job: TrainingJob, store: CheckpointStore, progress: Progress, began: 
     identity = RunIdentity(
         world_size, _stage(settings), settings.global_batch_size, len(examples), plan.steps * settings.epochs
     )
-    resume = _restore(store, job.work_directory / "resume", identity)
+    resume = _restore(store, job, identity)
     objective = FusionObjective(settings.loss)
     model = load_pivot(job.model_directory, objective, gradient_checkpointing=settings.gradient_checkpointing)
     metrics = None
@@ -120,7 +120,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """Everything the Trainer is left to decide by itself is switched off; joins the process group of torchrun."""
     if settings.deepspeed is not None:
-        skip_shared_memory_compilation()
+        prepare_process()
     steps = plan.steps * settings.epochs
     arguments = TrainingArguments(
         output_dir=str(directory / "trainer"),
@@ -148,6 +148,8 @@ def training_arguments(
     )
     # several devices of one process would be nn.DataParallel: a gang has one process a device
     arguments._n_gpu = min(1, arguments.n_gpu)
+    if settings.deepspeed is not None:
+        join_process_group()
     return arguments
 
 
@@ -161,25 +163,40 @@ def _stage(settings: TrainingSettings) -> int:
     return -1 if settings.deepspeed is None else settings.deepspeed.zero_stage
 
 
-def _restore(store: CheckpointStore, directory: Path, identity: RunIdentity) -> Path | None:
-    """The newest checkpoint in a directory of this node, or None; every rank takes the one that rank 0 found."""
-    step = _from_rank_zero(store.newest)
+def _restore(store: CheckpointStore, job: TrainingJob, identity: RunIdentity) -> Path | None:
+    """The newest whole checkpoint in a directory of this node, or None; every rank takes the one that rank 0 found."""
+    directory = job.work_directory / "resume"
+    step = _from_rank_zero(lambda: _newest(store, job, identity, fresh_directory(directory)))
     if step is None:
         return None
-    if local_rank() == 0:
+    if local_rank() == 0 and int(os.environ.get("RANK", "0")) != 0:
         store.restore(step, fresh_directory(directory))
     _barrier()
     identity.check(directory)
     return directory
 
 
-def _from_rank_zero(ask: Any) -> int | None:
+def _newest(store: CheckpointStore, job: TrainingJob, identity: RunIdentity, directory: Path) -> int | None:
+    step = store.restore_newest(directory)
+    if step is None and not job.begin_again:
+        refuse_other_world_sizes(store, identity.world_size)
+    return step
+
+
+def _from_rank_zero(ask: Callable[[], int | None]) -> int | None:
+    """Rank 0's answer on every rank; its refusal too, so that no rank waits for one that has gone."""
     if not dist.is_initialized():
-        answer: int | None = ask()
-        return answer
-    box = [ask() if dist.get_rank() == 0 else None]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
+        return ask()
+    answer: list[Any] = [None]
+    if dist.get_rank() == 0:
+        try:
+            answer = [ask()]
+        except FuseChatError as refusal:
+            answer = [refusal]
+    dist.broadcast_object_list(answer, src=0)
+    if isinstance(answer[0], FuseChatError):
+        raise answer[0]
+    return cast("int | None", answer[0])
 
 
 def _barrier() -> None:

@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from fusechat.fusion.examples import Example, write_examples
-from fusechat.fusion.settings import CheckpointLocation, DeepSpeedSettings, FusionLossSettings, TrainingJob, TrainingSettings
+from fusechat.fusion.settings import (
+    CheckpointLocation,
+    DeepSpeedSettings,
+    FusionLossSettings,
+    TrainingJob,
+    TrainingSettings,
+)
 
 VOCABULARY = 97
 NO_DEEPSPEED = None
@@ -83,7 +89,7 @@ def job_at(directory: Path, inputs: Path, settings: TrainingSettings = SETTINGS,
         held_out_directory=inputs / "held-out",
         output_directory=directory / "output",
         work_directory=directory / "work",
-        checkpoints=CheckpointLocation((directory / "checkpoints").as_uri()),
+        checkpoints=CheckpointLocation((directory / "storage").as_uri(), "fuse-a", "0" * 64, writer="first"),
         settings=settings,
     )
     return replace(job, **changes)  # type: ignore[arg-type]

@@ -16,6 +16,17 @@ from pathlib import Path
 
 from fusechat.fusion.settings import TrainingJob
 
+PRELOAD = [
+    "training_ranks",
+    "fusechat.fusion.training",
+    "torch.utils.tensorboard",
+    "transformers.models.llama.modeling_llama",
+    "deepspeed.runtime.zero.muon.muon_optimizer",
+    "deepspeed.runtime.zero.stage_1_and_2",
+    "deepspeed.runtime.zero.stage3",
+]
+"""What would otherwise be imported once a rank; a fork has it for nothing."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -53,7 +64,7 @@ class Gang:
 def start(job: TrainingJob, world_size: int, *, fault: Fault | None = None) -> Gang:
     """Start `world_size` ranks of `job`, not waiting for them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training_ranks", "fusechat.fusion.training", "deepspeed"])
+    context.set_forkserver_preload(PRELOAD)
     job.work_directory.mkdir(parents=True, exist_ok=True)
     path = job.work_directory / "job.json"
     path.write_text(job.to_json())
@@ -102,13 +113,13 @@ def _rank(job: str, environment: Mapping[str, str], log: str, fault: Fault | Non
 
 def _arm(fault: Fault) -> None:
     """Replace one method by itself and a SIGKILL."""
-    from fusechat.fusion.checkpoint_store import StoredCheckpoints
     from fusechat.fusion.trainer import FusionTrainer
+    from fusechat.storage.checkpoints import Checkpoints
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    record, save, commit = FusionTrainer._record, StoredCheckpoints.save, StoredCheckpoints.commit
+    record, save, commit = FusionTrainer._record, Checkpoints.save, Checkpoints.commit
 
     def record_and_die(self: FusionTrainer, grad_norm: float, learning_rate: float) -> bool:
         stop = record(self, grad_norm, learning_rate)
@@ -116,7 +127,7 @@ def _arm(fault: Fault) -> None:
             die()
         return stop
 
-    def save_half(self: StoredCheckpoints, step: int, rank: int, directory: Path) -> None:
+    def save_half(self: Checkpoints, step: int, rank: int, directory: Path) -> None:
         if step == fault.step:
             files = sorted(path for path in directory.rglob("*") if path.is_file())
             files[-1].unlink()
@@ -124,7 +135,7 @@ def _arm(fault: Fault) -> None:
             die()
         save(self, step, rank, directory)
 
-    def do_not_commit(self: StoredCheckpoints, step: int) -> None:
+    def do_not_commit(self: Checkpoints, step: int) -> None:
         if step == fault.step:
             die()
         commit(self, step)
@@ -132,6 +143,6 @@ def _arm(fault: Fault) -> None:
     if fault.at == "step":
         FusionTrainer._record = record_and_die  # type: ignore[method-assign]
     elif fault.at == "save":
-        StoredCheckpoints.save = save_half  # type: ignore[method-assign]
+        Checkpoints.save = save_half  # type: ignore[method-assign]
     else:
-        StoredCheckpoints.commit = do_not_commit  # type: ignore[method-assign]
+        Checkpoints.commit = do_not_commit  # type: ignore[method-assign]
