@@ -67,7 +67,7 @@ def renamed(value: Any, path: Place, word: str) -> Any:
     return {key: renamed(item, rest, word) if key == head else item for key, item in value.items()}
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_typo_is_reported_with_the_right_key(data: st.DataObject) -> None:
     stem, path = data.draw(st.sampled_from(TYPO_PLACES))
