@@ -36,17 +36,19 @@ def evaluate(
 
     conversations = _conversations(data, skill_field)
     evaluations = [_evaluated(model, conversations, max_length, token_budget) for model in models]
-    comparison = compare(evaluations, [(models[0], other) for other in models[1:]], resamples=resamples)
+    pairs = [(models[0], other) for other in models[1:]]
+    results = compare(evaluations, pairs, resamples=resamples).as_json()
     if as_json:
-        print(json.dumps(comparison.as_json(), indent=2))
+        print(json.dumps(results, indent=2))
         return
     from rich.console import Console
 
-    from fusechat.reporting.tables import intervals_table, scores_table
+    from fusechat.reporting.tables import intervals, scores
 
-    console = Console(highlight=False)
-    console.print(scores_table(comparison))
-    console.print(intervals_table(comparison))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(scores(results).rich("bits per byte of assistant text (lower is better)", bold=models[0]))
+    if results["pairs"]:
+        console.print(intervals(results).rich("\npaired differences, bootstrap over conversations"))
 
 
 def _conversations(data: str, skill_field: str) -> list[Conversation]:

@@ -18,7 +18,7 @@ def card(data: ReportData) -> str:
                 _introduction(data),
                 "## Made from\n\n" + _lineage(data),
                 "## Held-out comparison\n\nBits per byte of assistant text, lower is better; tasks: exact answers.\n\n"
-                + scores(data.comparison).markdown(),
+                + scores(data.results).markdown(),
                 _intervals(data),
                 "## Limits\n\n" + _limits(data),
                 "## Reproduce\n\nStage digests (content-addressed; equal digests are equal outputs):\n\n"
@@ -64,11 +64,11 @@ def _lineage(data: ReportData) -> str:
 
 
 def _intervals(data: ReportData) -> str:
-    if not data.comparison.pairs:
+    if not data.results["pairs"]:
         return "No comparison was asked for."
     return (
         "Paired 95% bootstrap intervals; a verdict only where the interval excludes zero:\n\n"
-        + intervals(data.comparison).markdown()
+        + intervals(data.results).markdown()
     )
 
 

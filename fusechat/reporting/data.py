@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusechat.evaluation.compare import Comparison
 from fusechat.evaluation.contamination import Contamination
 from fusechat.evaluation.results import SampleAnswer
 
@@ -86,7 +85,8 @@ class ReportData:
     existing_targets: Sequence[str]
     lineage: Mapping[str, Lineage]
     digests: Mapping[str, str]
-    comparison: Comparison
+    results: Mapping[str, Any]
+    """`Comparison.as_json()`."""
     data: Mapping[str, Any]
     """statistics.json of `prepare`."""
     contamination: Contamination

@@ -80,7 +80,7 @@ def _scores(data: ReportData) -> str:
         "lower is better. Tasks: share of answers that are exactly right. <i>CLM only</i> is the same fine-tuning "
         "without teachers: what fusion must beat.</p>"
     )
-    return note + _table(scores(data.comparison), marked=label(data.result))
+    return note + _table(scores(data.results), marked=label(data.result))
 
 
 def _intervals(data: ReportData) -> str:
@@ -89,7 +89,7 @@ def _intervals(data: ReportData) -> str:
         "interval excludes zero. Averaging several targets gains by itself and costs as many times the compute: a fair "
         "control would merge as many CLM-only runs.</p>"
     )
-    return note + _table(intervals(data.comparison), coloured=True) if data.comparison.pairs else ""
+    return note + _table(intervals(data.results), coloured=True) if data.results["pairs"] else ""
 
 
 def _training(data: ReportData) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from fusechat.canonical import Json
 from fusechat.chat.render import ChatTokenizer
 from fusechat.evaluation.answers import answer_task, sample_answers
 from fusechat.evaluation.bits_per_byte import score_conversations
@@ -47,7 +48,7 @@ def run(context: StageContext) -> None:
     path = context.scratch / EVALUATION
     write_evaluation(path, evaluation)
     writer = context.writer()
-    details = {"conversations": len(conversations), "dropped": dict(sorted(dropped.items()))}
+    details: dict[str, Json] = {"conversations": len(conversations), "dropped": dict(sorted(dropped.items()))}
     writer.complete([writer.put(path, EVALUATION, move=True)], details | clock.details())
 
 

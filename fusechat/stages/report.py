@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fusechat import __version__
 from fusechat.alignment.fractions import AlignmentFractions
 from fusechat.errors import DamagedInputError
-from fusechat.evaluation.compare import Comparison, compare
+from fusechat.evaluation.compare import compare
 from fusechat.evaluation.contamination import Contamination, contamination
 from fusechat.evaluation.results import ModelEvaluation, read_evaluation
 from fusechat.plan import PlannedStage
@@ -59,7 +59,7 @@ def run(context: StageContext) -> None:
     documents = {
         REPORT_PAGE: page(data),
         CARD: card(data),
-        RESULTS: json.dumps(data.comparison.as_json(), indent=1, ensure_ascii=False) + "\n",
+        RESULTS: json.dumps(data.results, indent=1, ensure_ascii=False) + "\n",
     }
     writer = context.writer()
     entries = []
@@ -83,7 +83,7 @@ def gather(context: StageContext) -> ReportData:
         existing_targets=parameters["existingTargets"],
         lineage={name: Lineage(**value) for name, value in parameters["lineage"].items()},
         digests={stage.name: str(stage.digest) for stage in stages},
-        comparison=_comparison(parameters, evaluations),
+        results=_comparison(parameters, evaluations),
         data=_json(context.reader("prepare"), STATISTICS),
         contamination=_contamination(context),
         alignments=[_alignment(context, stage) for stage in stages if stage.kind == "align"],
@@ -95,9 +95,9 @@ def gather(context: StageContext) -> ReportData:
     )
 
 
-def _comparison(parameters: Mapping[str, Any], evaluations: list[ModelEvaluation]) -> Comparison:
+def _comparison(parameters: Mapping[str, Any], evaluations: list[ModelEvaluation]) -> Mapping[str, Any]:
     pairs = compared_pairs([evaluation.model for evaluation in evaluations], parameters["pivot"])
-    return compare(evaluations, pairs, resamples=parameters["bootstrapSamples"], seed=parameters["seed"])
+    return compare(evaluations, pairs, resamples=parameters["bootstrapSamples"], seed=parameters["seed"]).as_json()
 
 
 def _evaluation(context: StageContext, stage: PlannedStage) -> ModelEvaluation:

@@ -87,10 +87,10 @@ def run_training(job: TrainingJob, gang: Gang, progress: ShowProgress) -> None:
 
 
 def _train_here(job: TrainingJob, progress: ShowProgress) -> None:
-    from fusechat.fusion.checkpoint_store import open_store
+    from fusechat.fusion.train_process import open_checkpoints
     from fusechat.fusion.training import train
 
-    train(job, open_store(job.checkpoints), lambda done, total, record: _show(progress, done, total, record))
+    train(job, open_checkpoints(job.checkpoints), lambda done, total, record: _show(progress, done, total, record))
 
 
 def _train_under_torchrun(job: TrainingJob, gang: Gang, progress: ShowProgress) -> None:
