@@ -2,7 +2,7 @@
 
     python -m benchmarks.alignment [--repeat 20]
 
-Pivot: Mistral's 32,000 ids (OpenChat's tokenizer without its two special tokens); source: Qwen's 151,643. Top-k rows
+Pivot: Mistral's 32,000 ids (OpenChat's tokenizer without its two special tokens); source: Qwen3's 151,669. Top-k rows
 are random, since no model is needed to time what follows it. Every figure is the median; one process, one thread.
 """
 
@@ -24,8 +24,9 @@ from fusechat.alignment.pair_counts import PairCounts
 from fusechat.alignment.tokens import match_rows_by_bytes, overlap
 from fusechat.alignment.vocabulary import VocabularyMapping, map_vocabulary
 from fusechat.tables import Representation, RowStatus
-from tests.parity.alignment_tokenizers import mistral, qwen
+from tests.parity.alignment_inputs import plain_text, rendering, representation, vocabulary
 
+PIVOT, SOURCE = "mistral_v1", "qwen3"
 LENGTHS = (512, 1024, 2048)
 
 
@@ -48,13 +49,14 @@ def main() -> None:
 
 def _sequence(length: int) -> tuple[Representation, Representation]:
     """One message of chat whose pivot rendering has about `length` tokens."""
-    text = "\n".join(islice(MessageDataset(), 4000))
+    text = "\n".join(islice(MessageDataset(), 1000))
     low, high = 0, len(text)
     while low < high:
         middle = (low + high) // 2
-        low, high = (middle + 1, high) if len(mistral().encode(text[:middle])) < length else (low, middle)
-    messages = [text[:low]]
-    return mistral().representation(messages, row=length), qwen().representation(messages, row=length)
+        tokens = rendering(PIVOT, plain_text(text[: middle + 1])).position.size
+        low, high = (middle + 1, high) if tokens < length else (low, middle)
+    chat = plain_text(text[:low], length)
+    return representation(PIVOT, chat), representation(SOURCE, chat)
 
 
 def _align(
@@ -65,7 +67,7 @@ def _align(
 
 def _agreement(pivot: Representation, source: Representation) -> tuple[float, float]:
     shared = overlap(pivot.rendering, source.rendering)
-    truth, warped = match_rows_by_bytes(shared), match_rows_by_dtw(shared, mistral().vocabulary, qwen().vocabulary)
+    truth, warped = match_rows_by_bytes(shared), match_rows_by_dtw(shared, vocabulary(PIVOT), vocabulary(SOURCE))
     exact, claimed = truth.status == RowStatus.EXACT, warped.status == RowStatus.EXACT
     right = np.sum(exact & claimed & (truth.source_row == warped.source_row))
     return right / claimed.sum(), right / exact.sum()
@@ -73,7 +75,7 @@ def _agreement(pivot: Representation, source: Representation) -> tuple[float, fl
 
 def _timed_mapping(mode: VocabularyAlignment, counts: PairCounts) -> VocabularyMapping:
     begin = time.perf_counter()
-    mapping = map_vocabulary(qwen().vocabulary, mistral().vocabulary, mode, counts)
+    mapping = map_vocabulary(vocabulary(SOURCE), vocabulary(PIVOT), mode, counts)
     rules = ", ".join(f"{rule.name.lower()} {count}" for rule, count in mapping.count_by_rule().items())
     print(f"map_vocabulary {mode}: {time.perf_counter() - begin:.2f} s; {rules}")
     return mapping
