@@ -28,7 +28,7 @@ MAX_DEPTH = 100
 
 _RESOLVED = {
     "tag:yaml.org,2002:bool": (
-        r"^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$",
+        r"^(?:y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$",
         "yYnNtTfFoO",
     ),
     "tag:yaml.org,2002:int": (r"^[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$", "-+0123456789"),
@@ -42,7 +42,10 @@ _RESOLVED = {
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the API server's scalars: no dates, no base-60 numbers, floats with a bare exponent."""
+    """SafeLoader with the scalars of the API server's reader (sigs.k8s.io/yaml): no dates, no base-60 numbers, floats
+    with a bare exponent, `y` and `n` for true and false."""
+
+    bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
