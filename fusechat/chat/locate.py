@@ -2,8 +2,8 @@
 
 Two ways, both verified byte for byte. By layout: the template's literals for this sequence of roles, with the contents
 (trimmed as the template trims) between them, are exactly the rendering. One by one, for templates whose literals depend
-on the contents (Qwen3 drops the reasoning of earlier turns): the rendering with one message replaced shows which bytes
-that message causes, and its content, or a part of it, must stand exactly there.
+on the contents (Qwen3 drops the reasoning of earlier turns): renderings with one message marked, or replaced, show
+which bytes that message causes, and its content, or a part of it, must stand exactly there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusechat.chat.template import ChatTemplate, Layout, TemplateRefusedError
+from fusechat.chat.template import ChatTemplate, Layout, TemplateRefusedError, sentinel
 from fusechat.tables import Message
 
 
@@ -71,16 +71,33 @@ def _once(region: Region, regions: Sequence[Region]) -> bool:
 
 def _alone(template: ChatTemplate, messages: Sequence[Message], index: int, rendered: str) -> Region | None:
     try:
-        around = template.text_without(messages, index)
+        return _marked(template, messages, index, rendered) or _replaced(template, messages, index, rendered)
     except TemplateRefusedError:
         return None
+
+
+def _marked(template: ChatTemplate, messages: Sequence[Message], index: int, rendered: str) -> Region | None:
+    """With a mark at both ends of its content, the message is what stands between them if all else is as rendered."""
+    content, mark = messages[index].content, sentinel(index)
+    for part in _trimmed(content):
+        begin = content.index(part)
+        marked = f"{content[:begin]}{mark}{part}{mark}{content[begin + len(part) :]}"
+        around = template.text_around(messages, index, marked, 2)
+        if around and around[1] == part and "".join(around) == rendered:
+            return _region(rendered, index, len(around[0]), len(part), _bytes(content[:begin]))
+    return None
+
+
+def _replaced(template: ChatTemplate, messages: Sequence[Message], index: int, rendered: str) -> Region | None:
+    """With the message replaced, whatever else is rendered shows which part of the rendering the message causes."""
+    content = messages[index].content
+    around = template.text_around(messages, index, sentinel(index), 1)
     if around is None:
         return None
     left, right = around
     first = _common_prefix(left, rendered)
     last = len(rendered) - _common_prefix(right[::-1], rendered[first:][::-1])
-    content = messages[index].content
-    for part in dict.fromkeys((content, content.strip(), content.strip("\n"))):
+    for part in _trimmed(content):
         begin = _covering(rendered, part, first, last)
         if begin is not None:
             return _region(rendered, index, begin, len(part), _bytes(content[: content.index(part)]))
@@ -91,10 +108,15 @@ def _alone(template: ChatTemplate, messages: Sequence[Message], index: int, rend
     return None
 
 
+def _trimmed(content: str) -> list[str]:
+    """What templates leave of a content's ends, longest first."""
+    return [part for part in dict.fromkeys((content, content.strip("\n"), content.strip())) if part]
+
+
 def _covering(rendered: str, part: str, first: int, last: int) -> int | None:
     """Where `part` stands in `rendered` so that it covers [first, last), if that is one place only."""
     low, high = max(0, last - len(part)), first + len(part)
-    begin = rendered.find(part, low, high) if part else -1
+    begin = rendered.find(part, low, high)
     if begin < 0 or rendered.find(part, begin + 1, high) >= 0:
         return None
     return begin

@@ -98,12 +98,15 @@ class ChatTemplate:
             self._layouts[roles] = self._find_layout(roles)
         return self._layouts[roles]
 
-    def text_without(self, messages: Sequence[Message], index: int) -> tuple[str, str] | None:
-        """What is rendered left and right of one message, the others as they are; None if it is not there just once."""
+    def text_around(self, messages: Sequence[Message], index: int, content: str, cuts: int) -> list[str] | None:
+        """What is rendered around the sentinels of one message whose content is replaced; the others as they are.
+
+        None unless there are as many sentinels as `content` holds, which are `cuts`. Raises TemplateRefusedError.
+        """
         changed = list(messages)
-        changed[index] = Message(messages[index].role, sentinel(index))
+        changed[index] = Message(messages[index].role, content)
         pieces = self.text(changed).split(sentinel(index))
-        return (pieces[0], pieces[1]) if len(pieces) == 2 else None
+        return pieces if len(pieces) == cuts + 1 else None
 
     def _find_layout(self, roles: tuple[str, ...]) -> Layout | None:
         bare = self.text([Message(role, sentinel(i)) for i, role in enumerate(roles)])

@@ -1,0 +1,149 @@
+"""Renderings of small tokenizers: what carries loss, what is dropped, what is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from fusechat.chat.reasons import Dropped, Reason
+from fusechat.chat.render import ChatTokenizer
+from fusechat.errors import ConfigurationError, MissingInputError
+from fusechat.tables import Conversation, Message, Rendering
+from tests import chat_templates
+from tests.unit.chat.conftest import byte_level
+
+CHAT = Conversation(
+    3, (Message("user", "Hi"), Message("assistant", "Yes é"), Message("user", "?"), Message("assistant", "No"))
+)
+
+
+def chatml(tokenizer: PreTrainedTokenizerFast, max_length: int = 1000) -> ChatTokenizer:
+    return ChatTokenizer(tokenizer, chat_template=chat_templates.CHATML, max_length=max_length)
+
+
+def rows(rendering: Rendering | Dropped) -> list[tuple[int, int, int, int]]:
+    assert isinstance(rendering, Rendering), rendering
+    columns = (rendering.position, rendering.message, rendering.begin, rendering.end)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def test_answers_and_their_ends_of_turn_carry_loss(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    """One byte a token, so positions can be counted in the text."""
+    rendering = chatml(bytes_tokenizer).render(CHAT)
+    first = 1 + len("user\nHi") + 1 + 1 + 1 + len("assistant\n")
+    second = first + 6 + 1 + 1 + 1 + len("user\n?") + 1 + 1 + 1 + len("assistant\n")
+    expected = [(first + i, 1, i, i + 1) for i in range(6)] + [(first + 6, 1, 6, 6)]
+    expected += [(second + i, 3, i, i + 1) for i in range(2)] + [(second + 2, 3, 2, 2)]
+    assert rows(rendering) == expected
+    assert isinstance(rendering, Rendering)
+    assert rendering.row == 3
+    end = bytes_tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert rendering.gold_ids[rendering.is_end_of_turn].tolist() == [end, end]
+
+
+def test_many_are_rendered_as_each_alone(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = chatml(bytes_tokenizer)
+    text = Conversation(4, (Message("text", "plain"),))
+    empty = Conversation(5, (Message("user", "<|im_end|>"), Message("assistant", "a")))
+    batch = chat.render_many([CHAT, empty, text])
+    assert [type(row) for row in batch.rows] == [Rendering, Dropped, Rendering]
+    assert [rows(batch.rows[i]) for i in (0, 2)] == [rows(chat.render(one)) for one in (CHAT, text)]
+    assert batch.counts() == {Reason.SPECIAL_TOKEN_TEXT: 1}
+
+
+def test_a_dummy_space_is_cut_off(spaced_tokenizer: PreTrainedTokenizerFast) -> None:
+    template = "{% for m in messages %}{{ bos_token }}{{ m.content }}{{ eos_token }}{% endfor %}"
+    chat = ChatTokenizer(spaced_tokenizer, chat_template=template, max_length=100)
+    conversation = Conversation(0, (Message("user", "he"), Message("assistant", "hello é")))
+    assert [row[2:] for row in rows(chat.render(conversation))] == [(0, 5), (5, 6), (6, 7), (7, 8), (8, 8)]
+
+
+def test_one_message_that_cannot_be_located_costs_only_itself(spaced_tokenizer: PreTrainedTokenizerFast) -> None:
+    """A literal `▁` comes back as a space: those ids do not stand for that text."""
+    template = "{% for m in messages %}{{ bos_token }}{{ m.content }}{{ eos_token }}{% endfor %}"
+    chat = ChatTokenizer(spaced_tokenizer, chat_template=template, max_length=100)
+    messages = (
+        Message("user", "hello"),
+        Message("assistant", "he▁he"),
+        Message("user", "he"),
+        Message("assistant", "hello"),
+    )
+    batch = chat.render_many([Conversation(9, messages)])
+    assert {row[1] for row in rows(batch.rows[0])} == {3}
+    assert batch.unlocated == ((9, 1),)
+    assert batch.counts() == {Reason.CANNOT_LOCATE: 1}
+    alone = chat.render(Conversation(9, messages[:2]))
+    assert alone == Dropped(Reason.CANNOT_LOCATE)
+
+
+def test_only_whitespace_may_stand_before_the_end_of_turn(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    ends = []
+    for between in ("", " \n", " ."):
+        template = f"{{% for m in messages %}}<s>{{{{ m.content }}}}{between}</s>{{% endfor %}}"
+        rendering = ChatTokenizer(bytes_tokenizer, chat_template=template, max_length=100).render(CHAT)
+        assert isinstance(rendering, Rendering)
+        ends.append(int(rendering.is_end_of_turn.sum()))
+    assert ends == [2, 2, 0]
+
+
+def test_the_first_token_of_a_sequence_is_never_predicted() -> None:
+    bare = Conversation(0, (Message("text", "abc"),))
+    without = ChatTokenizer(byte_level(), chat_template=None, max_length=100).render(bare)
+    assert rows(without) == [(1, 0, 1, 2), (2, 0, 2, 3)]
+    framed = ChatTokenizer(byte_level(frame="<s> $A </s>"), chat_template=None, max_length=100)
+    assert rows(framed.render(bare)) == [(1, 0, 0, 1), (2, 0, 1, 2), (3, 0, 2, 3), (4, 0, 3, 3)]
+    assert [framed.pieces.pieces[i] for i in framed.end_of_turn_ids] == [b"</s>"]
+
+
+def test_the_cut_is_in_tokens(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    full = chatml(bytes_tokenizer).render(CHAT)
+    assert isinstance(full, Rendering)
+    for length in range(1, len(full.input_ids) + 2):
+        cut = chatml(bytes_tokenizer, length).render(CHAT)
+        kept = [row for row in rows(full) if row[0] < length]
+        if kept:
+            assert rows(cut) == kept
+            assert isinstance(cut, Rendering)
+            assert cut.input_ids.tolist() == full.input_ids[:length].tolist()
+        else:
+            assert cut == Dropped(Reason.TOO_LONG)
+
+
+def test_a_tokenizer_without_template_renders_plain_text_only(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = ChatTokenizer(bytes_tokenizer, chat_template=None, max_length=100, name="models/base")
+    assert isinstance(chat.render(Conversation(0, (Message("text", "abc"),))), Rendering)
+    with pytest.raises(ConfigurationError, match="models/base has no chat template") as raised:
+        chat.render(CHAT)
+    assert "chatTemplate" in raised.value.mend
+
+
+def test_prompt_and_answer(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = chatml(bytes_tokenizer)
+    prompt = chat.render_prompt((Message("user", "é"),))
+    text = "<|im_start|>user\né<|im_end|>\n<|im_start|>assistant\n"
+    assert prompt.tolist() == bytes_tokenizer.encode(text, add_special_tokens=False)
+    answer = bytes_tokenizer.encode("Ja, é!<s><|im_end|>more", add_special_tokens=False)
+    assert chat.decode(answer) == "Ja, é!"
+    assert chat.decode([*answer[:5], 10_000]) == "Ja, \ufffd"
+
+
+def test_a_refused_prompt_is_a_configuration_error(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = ChatTokenizer(bytes_tokenizer, chat_template=chat_templates.GEMMA, max_length=100)
+    with pytest.raises(ConfigurationError, match="System role not supported"):
+        chat.render_prompt((Message("system", "x"), Message("user", "y")))
+
+
+def test_a_directory_gives_back_its_tokenizer(bytes_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    bytes_tokenizer.chat_template = chat_templates.CHATML
+    bytes_tokenizer.save_pretrained(tmp_path)
+    loaded = ChatTokenizer.load(tmp_path, chat_template=None, max_length=1000)
+    assert rows(loaded.render(CHAT)) == rows(chatml(bytes_tokenizer).render(CHAT))
+    other = ChatTokenizer.load(tmp_path, chat_template=chat_templates.ZEPHYR, max_length=1000)
+    assert other.end_of_turn_ids != loaded.end_of_turn_ids
+
+
+def test_a_directory_without_tokenizer_is_missing_input(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"neither tokenizer\.json nor tokenizer\.model"):
+        ChatTokenizer.load(tmp_path, chat_template=None, max_length=100)
