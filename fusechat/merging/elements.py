@@ -1,6 +1,7 @@
 """Number formats of safetensors files, to and from float64.
 
-bfloat16 is unknown to numpy: it is the upper half of a float32. Rounding is to nearest, ties to even, as torch does.
+bfloat16 is unknown to numpy: it is the upper half of a float32. Rounding is to nearest,
+ties to even, by way of float32: as torch rounds a float64 tensor.
 """
 
 from __future__ import annotations
@@ -53,11 +54,25 @@ ELEMENT_TYPES: Mapping[str, ElementType] = {
 weights: their scales live in other tensors, so they cannot be averaged."""
 
 
-def decode(raw: Raw, kind: ElementType) -> Float64:
-    """[n] stored elements -> [n] float64, exactly."""
+def decode(raw: Raw, kind: ElementType, out: Float64 | None = None) -> Float64:
+    """[n] stored elements -> [n] float64, exactly; into `out` if given."""
+    values = np.empty(raw.size, dtype=np.float64) if out is None else out
     if kind is BFLOAT16:
-        return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
-    return raw.astype(np.float64)
+        values[:] = np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
+    else:
+        values[:] = raw
+    return values
+
+
+def keep_equal(raw: Raw, pivot: Raw) -> int:
+    """Gives [n] merged elements the pivot's very bits where the values are equal (0 equals -0). Both are of one format.
+    Returns how many differ."""
+    bits = np.dtype(f"u{raw.itemsize}")
+    ours, theirs = raw.view(bits), pivot.view(bits)
+    magnitude = bits.type(np.iinfo(bits).max >> 1)
+    equal = (ours == theirs) | (((ours | theirs) & magnitude) == 0)
+    np.copyto(raw, pivot, where=equal)
+    return int(raw.size - np.count_nonzero(equal))
 
 
 def encode(values: Float64, kind: ElementType, *, tensor: str) -> Raw:
@@ -67,8 +82,11 @@ def encode(values: Float64, kind: ElementType, *, tensor: str) -> Raw:
             f"Merged values of {tensor} do not fit into {kind.name}",
             mend="Save as Float32, or choose smaller weights.",
         )
+    if kind is FLOAT64:
+        return values
+    single = values.astype(np.float32)
     if kind is not BFLOAT16:
-        return values.astype(kind.storage)
-    bits = values.astype(np.float32).view(np.uint32)
+        return single.astype(kind.storage, copy=False)
+    bits = single.view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     return ((bits + (np.uint32(0x7FFF) + odd)) >> np.uint32(16)).astype(np.uint16)

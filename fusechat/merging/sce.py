@@ -13,7 +13,7 @@ import numpy as np
 
 from fusechat.merging.elements import Float64
 from fusechat.merging.selection import Cut, Selector, find_cut
-from fusechat.merging.tensor import Merging, Outcome, Tensor
+from fusechat.merging.tensor import Merging, Outcome, Tensor, row_squares
 from fusechat.merging.varm import variation_ratio
 
 _MERGEKIT_NEGLIGIBLE = 1e-6
@@ -59,11 +59,11 @@ def _merge(tensor: Tensor, tau: float, variant: _Variant) -> Merging:
     cut = _cut(tensor, tau, variant)
     sums = np.zeros(len(tensor.target_names))
     for _, selected in _selected_changes(tensor, cut):
-        sums += np.square(selected).sum(axis=1)
+        sums += row_squares(selected)
     weights = variant.weights(sums, max(tensor.elements, 1))
     survivors = np.zeros_like(sums)
     for pivot, selected in _selected_changes(tensor, cut):
-        agrees = (np.sign(selected) == variant.direction(selected.sum(axis=0))) & (selected != 0)
+        agrees = selected * variant.direction(selected.sum(axis=0)) > 0
         effective = weights[:, np.newaxis] * agrees
         change, divisor = (effective * selected).sum(axis=0), effective.sum(axis=0)
         divisor = np.maximum(divisor, variant.smallest_divisor)
@@ -77,7 +77,7 @@ def _cut(tensor: Tensor, tau: float, variant: _Variant) -> Cut | None:
     if tau >= 1:
         return None
     return find_cut(
-        lambda: (np.var(piece.changes, axis=0) for piece in tensor.slices()),
+        lambda: (_variance(piece.changes) for piece in tensor.slices()),
         lambda varying: variant.selected(tensor.elements, varying),
     )
 
@@ -89,7 +89,13 @@ def _selected_changes(tensor: Tensor, cut: Cut | None) -> Iterator[tuple[Float64
         if selector is None:
             yield piece.pivot, piece.changes
         else:
-            yield piece.pivot, piece.changes * selector.mark(np.var(piece.changes, axis=0))
+            yield piece.pivot, piece.changes * selector.mark(_variance(piece.changes))
+
+
+def _variance(changes: Float64) -> Float64:
+    """[K, n] -> [n] population variance across targets."""
+    centred = changes - changes.sum(axis=0) / len(changes)
+    return np.asarray(np.square(centred, out=centred).sum(axis=0) / len(changes))
 
 
 def _mergekit_weights(sums: Float64, elements: int) -> Float64:

@@ -53,9 +53,8 @@ def find_cut(keys: Keys, count: Callable[[int], int]) -> Cut:
     histogram = np.zeros(_BINS, dtype=np.int64)
     above_zero = 0
     for piece in keys():
-        bits = piece.view(np.uint64)
         above_zero += int(np.count_nonzero(piece))
-        histogram += np.bincount((bits >> np.uint64(48)).astype(np.intp), minlength=_BINS)
+        histogram += np.bincount(_first_digit(piece), minlength=_BINS)
     wanted = min(count(above_zero), above_zero)
     if wanted <= 0:
         return Cut(np.inf, 0)
@@ -89,9 +88,16 @@ def _bin_of(histogram: npt.NDArray[np.int64], wanted: int) -> tuple[int, int]:
     return _BINS - 1 - place, int(from_top[place - 1]) if place else 0
 
 
+def _first_digit(keys: Float64) -> npt.NDArray[np.uint16]:
+    """[n] the sixteen highest bits; the last of four little-endian shorts."""
+    return np.ascontiguousarray(keys, dtype="<f8").view("<u2")[3::4]
+
+
 def _in_bin(keys: Keys, prefix: int, shift: int) -> Iterator[_Bits]:
+    """The keys whose bits above `shift` are `prefix`."""
+    first = prefix >> (64 - _DIGIT - shift)
     for piece in keys():
-        bits = piece.view(np.uint64)
+        bits = piece.view(np.uint64)[_first_digit(piece) == first]
         yield bits[(bits >> np.uint64(shift)) == np.uint64(prefix)]
 
 

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fusechat.errors import ConfigurationError
-from fusechat.merging.elements import Float64
 from fusechat.merging.parameters import Anchors
-from fusechat.merging.tensor import Merging, Outcome, Tensor
+from fusechat.merging.tensor import Merging, Outcome, Tensor, row_squares
 from fusechat.merging.varm import weighted_sum
 
 LINEAR_ABOVE = 0.9995
@@ -61,16 +60,11 @@ def _cosine(tensor: Tensor) -> float | None:
     products = np.zeros(3, dtype=np.float64)
     for piece in tensor.slices():
         first, second = piece.targets
-        products += [_dot(first, first), _dot(second, second), _dot(first, second)]
+        products += [*row_squares(piece.targets), np.einsum("n,n->", first, second)]
     norms = math.sqrt(products[0]), math.sqrt(products[1])
     if min(norms) < _ZERO_NORM:
         return None
     return float(np.clip(products[2] / (norms[0] * norms[1]), -1.0, 1.0))
-
-
-def _dot(first: Float64, second: Float64) -> float:
-    """Not BLAS, whose order of addition depends on its threads."""
-    return float((first * second).sum())
 
 
 def _linear(t: float) -> tuple[float, float]:

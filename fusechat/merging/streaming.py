@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
-import numpy as np
-
-from fusechat.merging.elements import FLOAT32, Float64, decode, encode
+from fusechat.merging.elements import FLOAT32, Float64, decode, encode, keep_equal
 from fusechat.merging.plan import MergePlan, PlannedTensor
 from fusechat.merging.tensor import MergeFunction, Merging, Outcome, slice_ranges, sum_of_squares
 from fusechat.merging.writer import ModelWriter
@@ -62,10 +60,11 @@ class Streaming:
         changed = 0
         for begin, count in slice_ranges(stored.elements):
             values = next(merging)
-            pivot = decode(self.plan.pivot.read(stored.name, begin, count), stored.kind)
-            np.copyto(values, pivot, where=values == pivot)  # keeps the pivot's negative zeros
             raw = encode(values, kind, tensor=stored.name)
-            changed += int(np.count_nonzero(raw != encode(pivot, kind, tensor=stored.name)))
+            pivot = self.plan.pivot.read(stored.name, begin, count)
+            if kind is not stored.kind:
+                pivot = encode(decode(pivot, stored.kind), kind, tensor=stored.name)
+            changed += keep_equal(raw, pivot)
             self.writer.write(stored.name, begin, raw)
         return Merged(_outcome(merging), changed)
 

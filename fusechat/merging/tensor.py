@@ -5,6 +5,7 @@ Legend: K = targets in the order of their names, n = elements of a slice. A meth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,8 @@ from fusechat.merging.checkpoint import Checkpoint
 from fusechat.merging.elements import Float64, decode
 
 SLICE_ELEMENTS = 1 << 16
-"""Elements of a slice: 512 KiB of float64 a model, which stays in a core's cache. Part of every sum's order, so it is not
-a setting."""
+"""Elements of a slice: 512 KiB of float64 a model, which stays in a core's cache. Part of every sum's order,
+so it is no setting."""
 
 
 @dataclass(frozen=True)
@@ -119,18 +120,20 @@ class CheckpointTensor:
         for begin, count in slice_ranges(self.elements):
             targets = np.empty((len(self.targets), count), dtype=np.float64)
             for row, checkpoint in enumerate(self.targets.values()):
-                targets[row] = self._read(checkpoint, begin, count)
-            yield Slice(self._read(self.pivot, begin, count), targets)
+                self._read(checkpoint, begin, targets[row])
+            yield Slice(self._read(self.pivot, begin, np.empty(count)), targets)
 
     def changes_of(self, target: int) -> Iterator[Float64]:
         checkpoint = self.targets[self.target_names[target]]
         for begin, count in slice_ranges(self.elements):
-            yield self._read(checkpoint, begin, count) - self._read(self.pivot, begin, count)
+            changes = self._read(checkpoint, begin, np.empty(count))
+            changes -= self._read(self.pivot, begin, np.empty(count))
+            yield changes
 
-    def _read(self, checkpoint: Checkpoint, begin: int, count: int) -> Float64:
+    def _read(self, checkpoint: Checkpoint, begin: int, out: Float64) -> Float64:
         kind = checkpoint.tensors[self.stored_name].kind
-        values = decode(checkpoint.read(self.stored_name, begin, count), kind)
-        if not np.isfinite(values).all():
+        values = decode(checkpoint.read(self.stored_name, begin, out.size), kind, out)
+        if not math.isfinite(values.sum()):  # quicker than asking each element; a sum hides neither NaN nor infinity
             raise InvalidDataError(
                 f"{checkpoint.label}: tensor {self.stored_name} holds NaN or infinity",
                 mend="Its training diverged or the file is damaged; leave this model out or make it again.",
@@ -148,5 +151,10 @@ def sum_of_squares(tensor: Tensor) -> Float64:
     """[K] sum of d^2 over the tensor, in float64."""
     total = np.zeros(len(tensor.target_names), dtype=np.float64)
     for piece in tensor.slices():
-        total += np.square(piece.changes).sum(axis=1)
+        total += row_squares(piece.changes)
     return total
+
+
+def row_squares(values: Float64) -> Float64:
+    """[K, n] -> [K] sums of squares. Not BLAS, whose order of addition depends on its threads."""
+    return np.asarray(np.einsum("kn,kn->k", values, values))

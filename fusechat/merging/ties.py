@@ -39,7 +39,7 @@ def elected(weighted: Float64, weights: Float64, normalize: bool) -> tuple[Float
     """[K, n] w d, [K] w -> [n] merged change of those with the sign of their sum (zero counts as positive), and [K, n]
     which these are, as 0 and 1."""
     majority = np.where(weighted.sum(axis=0) >= 0, 1.0, -1.0)
-    agrees = np.asarray(np.sign(weighted) == majority, dtype=np.float64)
+    agrees = np.asarray(weighted * majority > 0, dtype=np.float64)
     change = (weighted * agrees).sum(axis=0)
     if normalize:
         divisor = (weights[:, np.newaxis] * agrees).sum(axis=0)

@@ -34,9 +34,11 @@ _STORAGE = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "U8": "u1"}
 
 def round_to(values: np.ndarray, kind: str) -> np.ndarray:
     """Float64 values as that format would store them."""
+    single = np.asarray(values, dtype=np.float32)
+    if kind == "F16":
+        return single.astype(np.float16).astype(np.float64)
     if kind != "BF16":
         return values.astype(_STORAGE[kind]).astype(np.float64)
-    single = np.asarray(values, dtype=np.float32)
     mantissa, exponent = np.frexp(single.astype(np.float64))  # eight bits of mantissa, ties to even as np.rint does
     return np.ldexp(np.rint(mantissa * 256), exponent - 8)
 
