@@ -112,12 +112,10 @@ def _read_fully(descriptor: int, count: int, position: int) -> bytes:
 
 
 def _weight_files(directory: Path, label: str) -> list[str]:
-    index = directory / INDEX_FILE
-    if index.is_file():
-        try:
-            return sorted({str(file) for file in json.loads(index.read_bytes())["weight_map"].values()})
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise InvalidDataError(f"{label}: {index} is no index of safetensors shards", mend=_AGAIN) from None
+    if not directory.is_dir():
+        raise MissingInputError(f"{label}: {directory} is no directory")
+    if (directory / INDEX_FILE).is_file():
+        return _indexed_files(directory / INDEX_FILE, label)
     if (directory / SINGLE_FILE).is_file():
         return [SINGLE_FILE]
     found = "no weights" if not list(directory.glob("*.bin")) else "weights only as pickles (.bin)"
@@ -125,6 +123,16 @@ def _weight_files(directory: Path, label: str) -> list[str]:
         f"{label}: {directory} has {found}; {SINGLE_FILE} or {INDEX_FILE} is needed",
         mend="Name a directory with config.json, tokenizer files and safetensors weights.",
     )
+
+
+def _indexed_files(index: Path, label: str) -> list[str]:
+    try:
+        files = sorted({str(file) for file in json.loads(index.read_bytes())["weight_map"].values()})
+    except (ValueError, KeyError, AttributeError, TypeError):
+        files = []
+    if not files or any(Path(file).name != file for file in files):
+        raise InvalidDataError(f"{label}: {index} is no index of safetensors shards beside it", mend=_AGAIN)
+    return files
 
 
 def _read_header(path: Path, file: str) -> list[StoredTensor]:
@@ -149,10 +157,17 @@ def _stored_tensor(name: str, entry: Mapping[str, object], file: str, data: int,
             f"{name} is stored as {entry['dtype']}, a quantised format that cannot be merged",
             mend="Convert the model to BF16, F16 or F32 first.",
         )
-    begin, end = entry["data_offsets"]  # type: ignore[misc]
-    tensor = StoredTensor(name, kind, tuple(entry["shape"]), file, data + begin)  # type: ignore[arg-type,has-type]
-    if end - begin != tensor.bytes:  # type: ignore[has-type]
-        raise ValueError(f"{name} has {end - begin} bytes, its shape needs {tensor.bytes}")  # type: ignore[has-type]
-    if data + end > size:  # type: ignore[has-type]
+    shape, span = _whole_numbers(entry["shape"]), _whole_numbers(entry["data_offsets"])
+    begin, end = span
+    tensor = StoredTensor(name, kind, shape, file, data + begin)
+    if end - begin != tensor.bytes:
+        raise ValueError(f"{name} has {end - begin} bytes, its shape needs {tensor.bytes}")
+    if data + end > size:
         raise ValueError(f"it ends inside {name}")
     return tensor
+
+
+def _whole_numbers(values: object) -> tuple[int, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, int) and value >= 0 for value in values):
+        raise ValueError(f"{values} should be whole numbers")
+    return tuple(values)

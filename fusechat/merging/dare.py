@@ -20,8 +20,8 @@ from fusechat.merging.varm import weighted_sum
 
 _NEGLIGIBLE_NORM = 1e-7
 """Below it mergekit does not rescale."""
-_Combine = Callable[[Float64], Float64]
-"""[K, n] dropped and rescaled changes -> [n] merged change."""
+_Combine = Callable[[Float64], tuple[Float64, npt.NDArray[np.generic]]]
+"""[K, n] dropped and rescaled changes -> [n] merged change, [K, n] nonzero where a target takes part in it."""
 
 
 class Mask:
@@ -54,7 +54,11 @@ def dare(
 ) -> Merging:
     """theta = pivot + scale * sum_j w_j * factor_j * mask_j * d_j; with `normalize` w_j / sum w."""
     vector = normalised(weight_vector(weights, tensor.target_names), normalize)
-    return (yield from _merge(tensor, density, rescale, scale, vector, lambda kept: weighted_sum(vector, kept)))
+
+    def combine(kept: Float64) -> tuple[Float64, npt.NDArray[np.generic]]:
+        return weighted_sum(vector, kept), kept
+
+    return (yield from _merge(tensor, density, rescale, scale, vector, combine))
 
 
 def dare_ties(
@@ -69,21 +73,22 @@ def dare_ties(
     """As `dare`, but only changes with the elected sign of their element are added (see `ties.elected`)."""
     vector = weight_vector(weights, tensor.target_names)
 
-    def combine(kept: Float64) -> Float64:
-        return elected(vector[:, np.newaxis] * kept, vector, normalize)[0]
+    def combine(kept: Float64) -> tuple[Float64, npt.NDArray[np.generic]]:
+        return elected(vector[:, np.newaxis] * kept, vector, normalize)
 
     return (yield from _merge(tensor, density, rescale, scale, vector, combine))
 
 
 def _merge(tensor: Tensor, density: float, rescale: str, scale: float, weights: Float64, combine: _Combine) -> Merging:
     factors = _l1_factors(tensor, density) if rescale == "L1" else np.full(weights.size, 1.0 / density)
-    kept_count = np.zeros(weights.size)
+    contributing = np.zeros(weights.size)
     masks = _masks(tensor, density)
     for piece in tensor.slices():
-        kept = _next_masks(masks, piece.pivot.size)
-        kept_count += np.count_nonzero(kept, axis=1)
-        yield piece.pivot + scale * combine(piece.changes * kept * factors[:, np.newaxis])
-    return Outcome(scale * weights, kept_count / max(tensor.elements, 1))
+        kept = piece.changes * _next_masks(masks, piece.pivot.size)
+        change, took_part = combine(kept * factors[:, np.newaxis])
+        contributing += np.count_nonzero(took_part, axis=1)
+        yield piece.pivot + scale * change
+    return Outcome(scale * weights, contributing / max(tensor.elements, 1))
 
 
 def _l1_factors(tensor: Tensor, density: float) -> Float64:

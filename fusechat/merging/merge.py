@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from fusechat.errors import UsageError
-from fusechat.merging.arithmetic import weight_vector
 from fusechat.merging.checkpoint import Checkpoint
 from fusechat.merging.compatibility import check_compatible, read_config
 from fusechat.merging.elements import FLOAT32
@@ -45,11 +44,7 @@ def merge(
     InvalidDataError for files; UsageError if `output` is not empty.
     """
     chosen = find_method(method)
-    chosen.check_targets(len(targets))
-    values = chosen.resolve(parameters)
-    weights = values.get("weights")
-    if isinstance(weights, Mapping):
-        weight_vector(weights, sorted(targets))
+    values = chosen.check(parameters, sorted(targets))
     _check_output(output)
     with ExitStack() as stack:
         pivot = stack.enter_context(Checkpoint(base, "the pivot"))

@@ -6,7 +6,7 @@ Nothing heavy is imported here; `MergeMethod.load` imports a method's formula wh
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,15 @@ class MergeMethod:
         module, _, name = self.function.partition(":")
         formula: Callable[..., Any] = getattr(importlib.import_module(module), name)
         return formula
+
+    def check(self, given: Mapping[str, object], targets: Sequence[str]) -> dict[str, ParameterValue]:
+        """`resolve`, and ConfigurationError unless the method can merge these targets and weights name exactly them."""
+        self.check_targets(len(targets))
+        values = self.resolve(given)
+        weights = values.get("weights")
+        if isinstance(weights, Mapping):
+            _check_names(weights, targets)
+        return values
 
     def check_targets(self, count: int) -> None:
         """ConfigurationError if the method cannot merge that many targets."""
@@ -64,6 +73,13 @@ class MergeMethod:
         if parameter.required:
             raise ConfigurationError(f"{self.name} needs the parameter {parameter.name}", mend=parameter.description)
         return parameter.default
+
+
+def _check_names(weights: Mapping[str, float], targets: Sequence[str]) -> None:
+    unknown, missing = sorted(set(weights) - set(targets)), sorted(set(targets) - set(weights))
+    if unknown or missing:
+        problems = [f"no target is named {name}" for name in unknown] + [f"{name} has no weight" for name in missing]
+        raise ConfigurationError(f"weights: {'; '.join(problems)}", mend=f"Targets: {', '.join(sorted(targets))}.")
 
 
 def find_method(name: str) -> MergeMethod:

@@ -121,15 +121,28 @@ def damage(name: str, base: Path) -> None:
             (base / "config.json").write_text("{")
         case "index":
             (base / "model.safetensors.index.json").write_text("[]")
+        case "index that leads elsewhere":
+            (base / "model.safetensors.index.json").write_text('{"weight_map": {"w": "../base/model.safetensors"}}')
+        case "negative offset":
+            file.write_bytes(data.replace(b'"data_offsets":[0,', b'"data_offsets":[-,').replace(b"[-,", b"[-1,", 1))
 
 
-@pytest.mark.parametrize("kind", ["truncated", "no header", "garbage", "config", "index"])
+DAMAGES = ["truncated", "no header", "garbage", "config", "index", "index that leads elsewhere", "negative offset"]
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
 def test_damaged_files(tmp_path: Path, pivot: Tensors, kind: str) -> None:
     base = write_model(tmp_path / "base", pivot)
     target = write_model(tmp_path / "t", pivot)
     damage(kind, target)
     with pytest.raises(InvalidDataError, match=str(tmp_path / "t")):
         merge(base, {"t": target}, "VaRM", {}, tmp_path / "out")
+
+
+def test_a_directory_that_does_not_exist(tmp_path: Path, pivot: Tensors) -> None:
+    base = write_model(tmp_path / "base", pivot)
+    with pytest.raises(MissingInputError, match=r"target t: .*nowhere is no directory"):
+        merge(base, {"t": tmp_path / "nowhere"}, "VaRM", {}, tmp_path / "out")
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fusechat.errors import ConfigurationError
+from fusechat.merging.reference import parameter_table
 from fusechat.merging.registry import METHODS, find_method, parse_parameters
 from fusechat.merging.slerp import interpolation_at
 
@@ -133,3 +134,11 @@ def test_anchors_are_interpolated_over_depth(depth: float, expected: float) -> N
 def test_a_tensor_no_filter_matches_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"no entry of t matches the tensor model\.norm"):
         interpolation_at((("mlp", (0.9,)),), "model.norm", 1.0)
+
+
+def test_the_table_for_the_documentation_has_every_parameter() -> None:
+    lines = parameter_table().splitlines()
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+    assert len(lines) == 2 + sum(1 + len(method.parameters) for method in METHODS.values())
+    assert any("| `tau` | number in (0, 1] | 0.1 |" in line for line in lines)
+    assert any("| `t` | numbers in [0, 1] | required |" in line for line in lines)
