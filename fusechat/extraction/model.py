@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +42,8 @@ class ModelOptions:
     """0: the CPU. More than 1: split the model over that many. None: one accelerator if there is one."""
     parallelism: Parallelism = "DeviceMap"
     """Over several accelerators: layer by layer in one process, or within each layer (the model's tp_plan) with one
-    process an accelerator, started by torchrun."""
+    process an accelerator, started by torchrun. Every process of it must make the same calls and gets the same
+    results; one of them writes."""
     quantization: Quantization = "None"
     """Weight-only quantization by bitsandbytes."""
     trust_remote_code: bool = False
@@ -201,7 +203,7 @@ def _placement(options: ModelOptions) -> dict[str, Any]:
     placement: dict[str, Any] = {}
     if options.quantization != "None":
         placement["quantization_config"] = _quantization(options.quantization, accelerators)
-    if accelerators > 1 and options.parallelism == "TensorParallel":
+    if options.parallelism == "TensorParallel" and (accelerators > 1 or _processes() > 1):
         return placement | _tensor_parallel(accelerators)
     if accelerators > 1:
         # Without a bound, "auto" also takes accelerators that other workers of this machine use.
@@ -210,15 +212,21 @@ def _placement(options: ModelOptions) -> dict[str, Any]:
     return placement | {"device_map": {"": "cuda:0" if accelerators else "cpu"}}
 
 
+def _processes() -> int:
+    """Of the gang that torchrun started; 1 without one."""
+    return int(os.environ["WORLD_SIZE"]) if torch.distributed.is_torchelastic_launched() else 1
+
+
 def _tensor_parallel(accelerators: int) -> dict[str, Any]:
+    """One process an accelerator; without any, the processes share the CPU (gloo)."""
     from transformers.distributed.configuration_utils import DistributedConfig
 
-    if not torch.distributed.is_torchelastic_launched():
+    if accelerators not in (0, _processes()):
         raise ConfigurationError(
-            "Tensor parallelism needs one process an accelerator",
+            f"Tensor parallelism over {accelerators} accelerators needs as many processes, not {_processes()}",
             mend=f"Start the stage through torchrun --nproc-per-node {accelerators}, or use parallelism: DeviceMap.",
         )
-    return {"distributed_config": DistributedConfig(tp_plan="auto", tp_size=accelerators)}
+    return {"distributed_config": DistributedConfig(tp_plan="auto", tp_size=_processes())}
 
 
 def _quantization(quantization: Quantization, accelerators: int) -> Any:
