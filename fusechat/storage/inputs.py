@@ -11,17 +11,20 @@ A URI may name one file or a directory. Hidden files (a name with a leading dot 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fusechat.canonical import canonical_json
-from fusechat.errors import ConfigurationError, MissingInputError
+from fusechat.errors import ConfigurationError, InvalidDataError, MissingInputError
 from fusechat.storage.base import ObjectInfo, S3Settings
 from fusechat.storage.checksums import remembered_sha256
 from fusechat.storage.local import LocalStorage, local_directory
+
+if TYPE_CHECKING:
+    from fusechat.storage.s3 import S3Storage
 
 InputKind: TypeAlias = Literal["model", "dataset"]
 """The hub keeps the two apart; elsewhere it makes no difference."""
@@ -104,6 +107,24 @@ def fetch(
     return path
 
 
+def verify(local: Path, files: Iterable[InputFile]) -> None:
+    """Checks that what `fetch` gave is what `locate` found: else a digest would stand for other content than it names.
+
+    Checksums are computed once for each state of a file and remembered. Of `etag:` files only the size is checked: the
+    cache that `fetch` fills is keyed by the tags. InvalidDataError names the first file that is missing or has changed.
+    """
+    for file in files:
+        path = local if local.is_file() else local / file.path
+        if not path.is_file():
+            raise _changed(path, "is missing")
+        size = path.stat().st_size
+        if size != file.size:
+            raise _changed(path, f"has {size} bytes, expected {file.size}")
+        algorithm = file.identity.partition(":")[0]
+        if algorithm in _IDENTITIES and (found := _IDENTITIES[algorithm](path)) != file.identity:
+            raise _changed(path, f"is {found}, expected {file.identity}")
+
+
 def is_part(path: str, patterns: Sequence[str]) -> bool:
     """The relative path is not hidden, and matches one of the patterns if there are any."""
     hidden = any(name.startswith(".") for name in path.split("/"))
@@ -116,6 +137,26 @@ def nothing_found(uri: str, patterns: Sequence[str]) -> MissingInputError:
     return MissingInputError(f"{uri} has no files{matching}")
 
 
+def _changed(path: Path, finding: str) -> InvalidDataError:
+    return InvalidDataError(
+        f"{path} is not what it was when the plan was made: it {finding}",
+        mend="Plan and run again, with the file as it is now; or remove the damaged copy.",
+    )
+
+
+def _sha256_identity(path: Path) -> str:
+    return f"sha256:{remembered_sha256(path)}"
+
+
+def _blob_identity(path: Path) -> str:
+    """Git's object id."""
+    data = path.read_bytes()
+    return f"blob:{hashlib.sha1(b'blob %d' % len(data) + bytes(1) + data).hexdigest()}"
+
+
+_IDENTITIES: dict[str, Callable[[Path], str]] = {"sha256": _sha256_identity, "blob": _blob_identity}
+
+
 def _check_no_revision(uri: str, revision: str | None) -> None:
     if revision is not None:
         raise ConfigurationError(f"{uri} has no revisions, but revision {revision!r} is set", mend="Remove revision.")
@@ -124,47 +165,55 @@ def _check_no_revision(uri: str, revision: str | None) -> None:
 def _local_files(uri: str, patterns: Sequence[str]) -> list[InputFile]:
     path = local_directory(uri)
     if path.is_file():
-        return [InputFile(path.name, path.stat().st_size, f"sha256:{remembered_sha256(path)}")]
+        return [InputFile(path.name, path.stat().st_size, _sha256_identity(path))]
     if not path.exists():
         raise MissingInputError(f"{path} does not exist")
     found = [info for info in LocalStorage(path).list() if is_part(info.key, patterns)]
     if not found:
         raise nothing_found(str(path), patterns)
-    return [InputFile(info.key, info.size, f"sha256:{remembered_sha256(path / info.key)}") for info in found]
+    return [InputFile(info.key, info.size, _sha256_identity(path / info.key)) for info in found]
 
 
-def _s3_objects(uri: str, patterns: Sequence[str], s3: S3Settings | None) -> tuple[str, list[ObjectInfo]]:
-    """URI of the directory that holds them, and the objects; of a URI that names one object, that one."""
+@dataclass(frozen=True)
+class _S3Input:
+    """Objects of one bucket: those below `directory` (a key ending in a slash, or empty), or one of them."""
+
+    storage: S3Storage
+    directory: str
+    objects: tuple[ObjectInfo, ...]
+    is_one_file: bool
+
+    def name(self, info: ObjectInfo) -> str:
+        return info.key.removeprefix(self.directory)
+
+
+def _s3_input(uri: str, patterns: Sequence[str], s3: S3Settings | None) -> _S3Input:
     from fusechat.storage.s3 import S3Storage
 
-    uri = uri.rstrip("/")
-    settings = s3 or S3Settings()
-    found = [info for info in S3Storage(uri, settings).list() if is_part(info.key, patterns)]
+    bucket, _, key = uri.removeprefix("s3://").strip("/").partition("/")
+    storage = S3Storage(f"s3://{bucket}", s3 or S3Settings())
+    directory = f"{key}/" if key else ""
+    found = [info for info in storage.list(directory) if is_part(info.key.removeprefix(directory), patterns)]
     if found:
-        return uri, found
-    directory, _, name = uri.rpartition("/")
-    if directory != "s3:/":
-        found = [info for info in S3Storage(directory, settings).list(name) if info.key == name]
+        return _S3Input(storage, directory, tuple(found), is_one_file=False)
+    found = [info for info in storage.list(key) if info.key == key]
     if not found:
         raise nothing_found(uri, patterns)
-    return directory, found
+    return _S3Input(storage, key[: key.rfind("/") + 1], tuple(found), is_one_file=True)
 
 
 def _s3_files(uri: str, patterns: Sequence[str], s3: S3Settings | None) -> list[InputFile]:
-    _, found = _s3_objects(uri, patterns, s3)
-    return [InputFile(info.key, info.size, f"etag:{info.etag}") for info in found]
+    found = _s3_input(uri, patterns, s3)
+    return [InputFile(found.name(info), info.size, f"etag:{info.etag}") for info in found.objects]
 
 
 def _fetch_s3(uri: str, cache: Path, patterns: Sequence[str], s3: S3Settings | None) -> Path:
     """Each state of the objects has a directory of its own, so what is there under a name is never out of date."""
-    from fusechat.storage.s3 import S3Storage
-
-    directory, found = _s3_objects(uri, patterns, s3)
-    state = canonical_json([directory, [[info.key, info.etag] for info in found]])
+    found = _s3_input(uri, patterns, s3)
+    state = canonical_json([found.storage.uri, [[info.key, info.etag] for info in found.objects]])
     local = cache / "inputs" / hashlib.sha256(state).hexdigest()[:24]
-    storage = S3Storage(directory, s3 or S3Settings())
-    for info in found:
-        path = local / info.key
+    for info in found.objects:
+        path = local / found.name(info)
         if not (path.is_file() and path.stat().st_size == info.size):
-            storage.download(info.key, path)
-    return local if directory == uri.rstrip("/") else local / found[0].key
+            found.storage.download(info.key, path)
+    return local / found.name(found.objects[0]) if found.is_one_file else local

@@ -109,6 +109,18 @@ class LocalStorage:
     def local_path(self, key: str) -> Path:
         return self._path(key)
 
+    def remove_unfinished(self, prefix: str, *, before: float) -> int:
+        """Removes what killed writers left below the directory `prefix`, last written `before` (seconds since the
+        epoch); gives its bytes. A writer at work keeps its file young."""
+        removed = 0
+        for path in (self._root / prefix).rglob(f".*{_UNFINISHED}"):
+            with suppress(MissingInputError), local_errors(path):
+                status = path.stat()
+                if status.st_mtime < before:
+                    path.unlink()
+                    removed += status.st_size
+        return removed
+
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
 

@@ -90,6 +90,14 @@ def parse_part(data: bytes) -> Part:
     return Part(document["part"], files_from_json(document["files"]), document["details"])
 
 
+def part_or_none(data: bytes) -> Part | None:
+    """The part, or None if its document was altered."""
+    try:
+        return parse_part(data)
+    except InvalidDataError:
+        return None
+
+
 def sealed(document: Mapping[str, Json]) -> bytes:
     """Canonical JSON of `document` with the SHA-256 of the rest in it."""
     checksum = hashlib.sha256(canonical_json(document)).hexdigest()

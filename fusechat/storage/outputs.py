@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusechat.canonical import Json, canonical_json
-from fusechat.errors import InvalidDataError, MissingInputError, UsageError
+from fusechat.errors import InvalidDataError, MissingInputError, TemporaryError, UsageError
 from fusechat.storage.base import FileEntry, Storage, checked_key
 from fusechat.storage.manifest import (
     Manifest,
@@ -28,8 +28,8 @@ from fusechat.storage.manifest import (
     logical_name,
     manifest_bytes,
     parse_manifest,
-    parse_part,
     part_bytes,
+    part_or_none,
 )
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class StageDirectory:
         damaged = frozenset(paths)
         taken = []
         for key, data in self.part_documents().items():
-            part = _part_or_none(data)
+            part = part_or_none(data)
             if part is None or any(file.path in damaged for file in part.files):
                 self._withdraw(key, data, reason)
                 taken.append(part_name(key))
@@ -210,17 +210,25 @@ class OutputWriter:
         """Writes the manifest, once and last, of `files` and the files of `parts` (details go to `details["parts"]`).
 
         If another writer was first, gives its manifest; one that is damaged is withdrawn and replaced.
-        ValueError if two files would have one name.
+        ValueError if two files would have one name; TemporaryError if somebody removed a file of it meanwhile.
         """
         manifest = self._manifest(files, dict(details or {}), parts)
-        data = manifest_bytes(manifest)
-        while not self.stage.storage.write(self.stage.manifest_key, data, if_absent=True):
-            state = self.stage.completeness()
-            if state.state is CompletenessState.DAMAGED:
-                self.stage.withdraw(state.reason)
-            elif (theirs := self.stage.manifest()) is not None:
+        removed = wrong_sizes(manifest.files, self.stage.sizes())
+        if (theirs := self._their_manifest()) is not None:
+            return theirs
+        if removed:
+            raise TemporaryError(f"{self.stage.uri}: {removed}; was it removed while the stage was at work?")
+        while not self.stage.storage.write(self.stage.manifest_key, manifest_bytes(manifest), if_absent=True):
+            if (theirs := self._their_manifest()) is not None:
                 return theirs
         return manifest
+
+    def _their_manifest(self) -> Manifest | None:
+        """The manifest that is there already; None if there is none, or it was damaged and is now withdrawn."""
+        answer = self.stage.completeness()
+        if answer.state is CompletenessState.DAMAGED:
+            self.stage.withdraw(answer.reason)
+        return self.stage.manifest() if answer.state is CompletenessState.COMPLETE else None
 
     def _manifest(
         self, files: Sequence[FileEntry], details: dict[str, Json], parts: Mapping[str, Part] | None
@@ -242,7 +250,7 @@ class OutputWriter:
         return f"{self.stage.key}/parts/{part}.json"
 
     def _intact_part(self, key: str, data: bytes, sizes: Mapping[str, int]) -> Part | None:
-        part = _part_or_none(data)
+        part = part_or_none(data)
         reason = "part was altered" if part is None else wrong_sizes(part.files, sizes)
         if not reason:
             return part
@@ -265,13 +273,6 @@ def wrong_sizes(files: Iterable[FileEntry], sizes: Mapping[str, int]) -> str:
 def part_name(key: str) -> str:
     """The part that a `parts/<part>.json` key stands for."""
     return key.rpartition("/")[2].removesuffix(".json")
-
-
-def _part_or_none(data: bytes) -> Part | None:
-    try:
-        return parse_part(data)
-    except InvalidDataError:
-        return None
 
 
 def _read_if_present(storage: Storage, key: str) -> bytes | None:

@@ -6,9 +6,9 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub import HfApi
 
-from fusechat.errors import MissingInputError, NoPermissionError, TemporaryError, UsageError
+from fusechat.errors import InvalidDataError, MissingInputError, NoPermissionError, TemporaryError, UsageError
 from fusechat.storage import open_storage
-from fusechat.storage.inputs import InputFile, fetch, locate
+from fusechat.storage.inputs import InputFile, fetch, locate, verify
 from tests.hub_server import TOKEN, HubServer, Repository, git_blob, running_hub
 
 WEIGHTS = bytes(range(256)) * 200
@@ -80,6 +80,21 @@ def test_fetching_what_was_located(hub, tmp_path):
     directory = fetch("hf://org/chat", tmp_path, revision=located.revision)
     assert (directory / "model.safetensors").read_bytes() == WEIGHTS
     assert (directory / "original" / "weights.pth").read_bytes() == b"other"
+
+
+def test_a_damaged_copy_is_noticed(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user cache"))
+    located = locate("hf://org/chat")
+    directory = fetch("hf://org/chat", tmp_path, revision=located.revision)
+    verify(directory, located.files)
+    for name in ("config.json", "model.safetensors"):
+        path = (directory / name).resolve()
+        good = path.read_bytes()
+        path.write_bytes(good[:-1] + b"?")
+        with pytest.raises(InvalidDataError, match=f"{name} is not what it was"):
+            verify(directory, located.files)
+        path.write_bytes(good)
+    assert hub.repositories["models", "org/chat"].commits[1]["config.json"] == (directory / "config.json").read_bytes()
 
 
 def test_fetching_again_downloads_nothing(hub, tmp_path):

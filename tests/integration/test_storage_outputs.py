@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fusechat.errors import DamagedInputError, MissingInputError
+from fusechat.errors import DamagedInputError, MissingInputError, TemporaryError
 from fusechat.storage import CompletenessState, StageDirectory, open_storage
 from fusechat.storage.base import file_entry
 from fusechat.storage.manifest import logical_name
+from fusechat.storage.sweeping import sweep
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -186,6 +187,24 @@ def test_a_file_damaged_after_it_was_verified_is_noticed(storage, tmp_path):
     storage.write(f"{stage.key}/one/model/a.bin", b"WEIGHTS")
     with pytest.raises(DamagedInputError):
         stage.reader(tmp_path / "other cache").fetch("model/a.bin")
+
+
+def test_a_file_removed_while_the_stage_was_at_work(stage, storage, tmp_path):
+    writer = stage.writer("w")
+    entry = writer.put(_file(tmp_path, "x", b"x"), "out")
+    storage.delete(f"{stage.key}/w/out")
+    with pytest.raises(TemporaryError, match="w/out is missing"):
+        writer.complete([entry])
+    assert stage.manifest() is None
+
+
+def test_a_late_writer_whose_files_were_swept_is_given_the_manifest(stage, storage, tmp_path):
+    late = stage.writer("late")
+    entry = late.put(_file(tmp_path, "x", b"x"), "model/a.bin")
+    manifest = _finish(stage, tmp_path)
+    assert sweep(stage) == 1
+    assert storage.size(f"{stage.key}/late/model/a.bin") is None
+    assert late.complete([entry]) == manifest
 
 
 def test_parts_are_finished_by_several_writers_and_joined(stage, tmp_path):

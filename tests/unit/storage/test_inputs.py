@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from fusechat.errors import ConfigurationError, MissingInputError, UsageError
+from fusechat.errors import ConfigurationError, InvalidDataError, MissingInputError, UsageError
 from fusechat.storage import checksums
 from fusechat.storage.hub import HubLocation, parse
-from fusechat.storage.inputs import InputFile, fetch, list_files, locate
+from fusechat.storage.inputs import InputFile, fetch, list_files, locate, verify
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,30 @@ def test_one_file(tmp_path):
     path = _model(tmp_path) / "sub" / "w.bin"
     assert list_files(str(path), "dataset") == [InputFile("w.bin", 1, _sha(b"w"))]
     assert fetch(str(path), tmp_path / "cache") == path
+
+
+def test_what_changed_since_it_was_located(tmp_path):
+    directory = _model(tmp_path)
+    located = locate(str(directory))
+    verify(directory, located.files)
+    (directory / "sub" / "w.bin").write_bytes(b"v")
+    with pytest.raises(InvalidDataError, match=r"w\.bin is not what it was .*: it is sha256:"):
+        verify(directory, located.files)
+    (directory / "sub" / "w.bin").write_bytes(b"longer")
+    with pytest.raises(InvalidDataError, match="has 6 bytes, expected 1"):
+        verify(directory, located.files)
+    (directory / "sub" / "w.bin").unlink()
+    with pytest.raises(InvalidDataError, match="is missing"):
+        verify(directory, located.files)
+
+
+def test_one_file_is_verified_itself(tmp_path):
+    path = _model(tmp_path) / "config.json"
+    located = locate(str(path))
+    verify(fetch(str(path), tmp_path), located.files)
+    path.write_bytes(b"[]")
+    with pytest.raises(InvalidDataError, match="is not what it was"):
+        verify(fetch(str(path), tmp_path), located.files)
 
 
 def test_patterns(tmp_path):

@@ -1,7 +1,6 @@
 """What is particular to files on this machine: URIs, atomicity, full disks, permissions."""
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -108,29 +107,65 @@ def test_uploading_a_file_onto_itself_keeps_it(tmp_path):
     assert storage.read("k") == b"data"
 
 
-def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path):
-    """A process whose files may not exceed 64 KiB meets the same error path as a full disk."""
-    script = f"""
-import resource, signal
+FULL_DISK = """
+import resource, signal, sys
 from pathlib import Path
 from fusechat.errors import TemporaryError
-from fusechat.storage import LocalStorage
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-storage = LocalStorage(Path({str(tmp_path)!r}) / "store")
-storage.write("kept", b"finished")
-try:
-    storage.write("big", b"x" * 100000)
-except TemporaryError as error:
-    assert "store" in error.message and "no room" in error.message, error.message
-    assert "run the same command again" in error.mend
+from fusechat.storage import LocalStorage, StageDirectory
+root, way = Path(sys.argv[1]), sys.argv[2]
+big = Path(sys.argv[3])
+big.write_bytes(b"x" * 150_000)
+small = big.with_name("small")
+small.write_bytes(b"s" * 50_000)
+if way == "limit":
+    # files may not exceed 64 KiB; the kernel's answer takes the same way through the program
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limit[1]))
 else:
-    raise SystemExit("wrote more than the limit")
-assert [info.key for info in storage.list()] == ["kept"]
-assert [path.name for path in (Path({str(tmp_path)!r}) / "store").iterdir()] == ["kept"]
+    (root / "filler").write_bytes(b"f" * 100_000)
+stage = StageDirectory(LocalStorage(root / "store"), "extract-a", "0" * 64)
+writer = stage.writer("one")
+writer.finish_part("0", [writer.put(small, "c0")])
+for operation in (lambda: writer.put(big, "c1"), lambda: stage.storage.write("doc", big.read_bytes())):
+    try:
+        operation()
+    except TemporaryError as error:
+        assert str(root / "store") in error.message and "no room to write" in error.message, error.message
+        assert "run the same command again" in error.mend, error.mend
+    else:
+        raise SystemExit("wrote more than there is room for")
+left = sorted(path.name for path in (root / "store").rglob("*") if path.is_file())
+assert left == ["0.json", "c0"], left
+assert not stage.is_complete()
+# some space is freed, and the same command goes on
+if way == "limit":
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+else:
+    (root / "filler").unlink()
+again = stage.writer("two")
+assert list(again.finished_parts()) == ["0"]
+again.finish_part("1", [again.put(big, "c1")])
+again.complete(parts=again.finished_parts())
+assert [file.path for file in stage.manifest().files] == ["one/c0", "two/c1"]
 """
-    subprocess.run([sys.executable, "-c", script], check=True)
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize("way", ["file system", "limit"])
+def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, way):
+    """On a real file system of 256 KiB where this machine lets a test mount one; under a limit everywhere."""
+    root = tmp_path / "disk"
+    root.mkdir()
+    run = f'exec {sys.executable} -c "$SCRIPT" {root} {{way}} {tmp_path}/big'
+    mount = f"mount -t tmpfs -o size=256k none {root}"
+    namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+    may_mount = way == "file system" and subprocess.run([*namespace, "sh", "-c", mount], check=False).returncode == 0
+    command = (
+        [*namespace, "sh", "-c", f"{mount} && {run.format(way='disk')}"]
+        if may_mount
+        else ["sh", "-c", run.format(way="limit")]
+    )
+    subprocess.run(command, check=True, env={**os.environ, "SCRIPT": FULL_DISK})
 
 
 def test_a_full_device(tmp_path):

@@ -1,0 +1,51 @@
+"""What killed writers left is removed once the stage is finished, and nothing else."""
+
+import os
+
+import pytest
+
+from fusechat.storage import StageDirectory, open_storage
+from fusechat.storage.sweeping import sweep
+
+DIGEST = "00112233445566778899" * 4
+
+
+@pytest.fixture(params=["local", "s3"])
+def stage(request, tmp_path):
+    if request.param == "local":
+        return StageDirectory(open_storage(str(tmp_path / "store")), "extract-a", DIGEST)
+    bucket, settings = request.getfixturevalue("s3_bucket"), request.getfixturevalue("s3").settings
+    return StageDirectory(open_storage(bucket, settings), "extract-a", DIGEST)
+
+
+def _put(stage, tmp_path, attempt, name, content):
+    (tmp_path / "work").write_bytes(content)
+    return stage.writer(attempt).put(tmp_path / "work", name)
+
+
+def test_only_leftovers_go(stage, tmp_path):
+    _put(stage, tmp_path, "killed", "model/w", b"12345")
+    kept = stage.writer("kept")
+    kept.finish_part("0", [_put(stage, tmp_path, "kept", "c0", b"x")])
+    assert sweep(stage) == 0, "before it is complete everything may still be needed"
+    kept.complete([_put(stage, tmp_path, "kept", "report", b"r")], parts=kept.finished_parts())
+    stage.storage.write("stages/other/file", b"not ours")
+    before = set(stage.sizes())
+    assert sweep(stage) == 5
+    assert before - set(stage.sizes()) == {"killed/model/w"}
+    assert stage.is_complete()
+    assert stage.storage.size("stages/other/file") == 8
+    assert sweep(stage) == 0
+
+
+def test_half_written_files_go_when_they_are_old(tmp_path):
+    stage = StageDirectory(open_storage(str(tmp_path / "store")), "extract-a", DIGEST)
+    directory = tmp_path / "store" / stage.key / "killed"
+    directory.mkdir(parents=True)
+    for name, age in ((".1-a.unfinished", 7200), (".2-b.unfinished", 0)):
+        (directory / name).write_bytes(b"123")
+        if age:
+            os.utime(directory / name, (1, 1))
+    stage.writer("w").complete([_put(stage, tmp_path, "w", "out", b"x")])
+    assert sweep(stage) == 3
+    assert [path.name for path in directory.iterdir()] == [".2-b.unfinished"]
