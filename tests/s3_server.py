@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import secrets
@@ -66,22 +67,27 @@ class S3Server:
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
 
     def client(self) -> Any:
-        """boto3's own client."""
-        import boto3
-        from botocore.config import Config
-
-        return boto3.session.Session(self.access_key, self.secret_key).client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            config=Config(s3={"addressing_style": "path"}, retries={"mode": "standard", "total_max_attempts": 5}),
-        )
+        """boto3's own client; one for all, for making it takes longer than most requests."""
+        return _client(self)
 
     def new_bucket(self) -> str:
         """The name of an empty bucket."""
         name = f"test-{secrets.token_hex(6)}"
         self.client().create_bucket(Bucket=name)
         return name
+
+
+@functools.cache
+def _client(server: S3Server) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.session.Session(server.access_key, server.secret_key).client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}, retries={"mode": "standard", "total_max_attempts": 5}),
+    )
 
 
 @pytest.fixture(scope="session")

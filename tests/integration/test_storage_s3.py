@@ -22,6 +22,15 @@ def storage(s3, s3_bucket):
     return open_storage(f"{s3_bucket}/p", s3.settings)
 
 
+def test_a_bucket_without_a_prefix(s3, s3_bucket):
+    storage = open_storage(s3_bucket + "/", s3.settings)
+    storage.write("k", b"v")
+    storage.write("d/k", b"v2")
+    assert storage.uri == s3_bucket
+    assert [info.key for info in storage.list()] == ["d/k", "k"]
+    assert storage.read("d/k") == b"v2"
+
+
 def _every_operation(storage, tmp_path):
     (tmp_path / "up").write_bytes(b"x")
     yield lambda: storage.read("k")
