@@ -55,6 +55,11 @@ def chat_tokenizer(name: str, *, max_length: int = 1 << 20) -> ChatTokenizer:
     return ChatTokenizer.load(directory(name), chat_template=FAMILIES[name].chat_template, max_length=max_length)
 
 
+def package_data(package: str, name: str) -> Path:
+    """A data file of an installed package."""
+    return _package(package) / "data" / name
+
+
 def _cache() -> Path:
     home = os.environ.get("FUSECHAT_TEST_CACHE")
     return (Path(home) if home else Path.home() / ".cache" / "fusechat-tests") / "tokenizers"
@@ -110,7 +115,7 @@ def _sentencepiece(name: str) -> Callable[[Path], None]:
     """Only the SentencePiece model, as older checkpoints have it."""
 
     def make(target: Path) -> None:
-        shutil.copy(_package("mistral_common") / "data" / name, target / "tokenizer.model")
+        shutil.copy(package_data("mistral_common", name), target / "tokenizer.model")
 
     return make
 
@@ -128,7 +133,7 @@ def _tekken(target: Path) -> None:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    data = json.loads((_package("mistral_common") / "data" / "tekken_240911.json").read_text())
+    data = json.loads((package_data("mistral_common", "tekken_240911.json")).read_text())
     offset = data["config"]["default_num_special_tokens"]
     entries = data["vocab"][: data["config"]["default_vocab_size"] - offset]
     ranks = {base64.b64decode(entry["token_bytes"]): entry["rank"] for entry in entries}

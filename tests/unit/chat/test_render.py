@@ -51,6 +51,7 @@ def test_many_are_rendered_as_each_alone(bytes_tokenizer: PreTrainedTokenizerFas
     assert [type(row) for row in batch.rows] == [Rendering, Dropped, Rendering]
     assert [rows(batch.rows[i]) for i in (0, 2)] == [rows(chat.render(one)) for one in (CHAT, text)]
     assert batch.counts() == {Reason.SPECIAL_TOKEN_TEXT: 1}
+    assert chat.render_many([]).rows == ()
 
 
 def test_a_dummy_space_is_cut_off(spaced_tokenizer: PreTrainedTokenizerFast) -> None:
