@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, FuseChatError, UsageError
+from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, FuseChatError, TemporaryError, UsageError
 from fusechat.fusion.settings import CheckpointLocation, TrainingJob
 from fusechat.storage import S3Settings, open_storage
 from fusechat.storage.checkpoints import Checkpoints
@@ -57,10 +57,15 @@ def failures_directory(work_directory: Path) -> Path:
 
 
 def first_failure(work_directory: Path) -> RankFailure | None:
-    """The rank that failed first on this node; the others mostly follow it. None if none left word (killed)."""
+    """The failure of this node's ranks that explains the others; None if none left word (all were killed).
+
+    The earliest, but a rank that only lost a peer comes after one that knows a reason.
+    """
     files = sorted(failures_directory(work_directory).glob("rank-*.json"))
     failures = [RankFailure(**json.loads(path.read_text())) for path in files]
-    return min(failures, key=lambda failure: failure.unix_time, default=None)
+    return min(
+        failures, key=lambda failure: (failure.error == TemporaryError.__name__, failure.unix_time), default=None
+    )
 
 
 def _run(job: TrainingJob, out: TextIO) -> dict[str, Any] | None:

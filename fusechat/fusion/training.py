@@ -6,8 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,11 +15,12 @@ import torch
 import torch.distributed as dist
 from transformers import TrainingArguments
 
-from fusechat.errors import AcceleratorOutOfMemoryError, FuseChatError, InterruptedStageError
+from fusechat.errors import FuseChatError, InterruptedStageError
 from fusechat.fusion.batches import BatchPlan
 from fusechat.fusion.checkpointing import CheckpointStore, RunIdentity, fresh_directory, refuse_other_world_sizes
 from fusechat.fusion.deepspeed_config import deepspeed_config, join_process_group, prepare_process
 from fusechat.fusion.examples import ExampleStore
+from fusechat.fusion.failures import failures_explained
 from fusechat.fusion.metrics import METRICS_FILE, MetricsLog
 from fusechat.fusion.model import FusionObjective, load_pivot
 from fusechat.fusion.saving import ChangedElements, save_target
@@ -62,7 +62,7 @@ def train(job: TrainingJob, store: CheckpointStore, progress: Progress) -> Train
     AcceleratorOutOfMemoryError; ConfigurationError for settings, pivots and checkpoints that do not fit together.
     """
     began = time.monotonic()
-    with _out_of_memory_explained(job.settings):
+    with failures_explained(job.settings):
         return _train(job, store, progress, began)
 
 
@@ -228,19 +228,3 @@ def _report(
     metrics.close()
     (job.output_directory / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1) + "\n")
     return report
-
-
-@contextmanager
-def _out_of_memory_explained(settings: TrainingSettings) -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        # torch reports a failed allocation on the CPU as a plain RuntimeError
-        plain = not isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if plain and "can't allocate memory" not in str(error) and "out of memory" not in str(error).lower():
-            raise
-        raise AcceleratorOutOfMemoryError(
-            f"Training ran out of memory with {settings.micro_batch_size} conversations a micro batch: {error}",
-            mend="Lower microBatchSize, switch gradientCheckpointing on, raise deepspeed.zeroStage or its offload, or "
-            "use more processes.",
-        ) from error

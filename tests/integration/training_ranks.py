@@ -19,6 +19,7 @@ from fusechat.fusion.settings import TrainingJob
 PRELOAD = [
     "training_ranks",
     "fusechat.fusion.training",
+    "fusechat.fusion.train_process",
     "torch.utils.tensorboard",
     "transformers.models.llama.modeling_llama",
     "deepspeed.runtime.zero.muon.muon_optimizer",
@@ -35,7 +36,8 @@ class Fault:
     rank: int
     step: int
     at: str
-    """`step`: once its record is written; `save`: with half of a checkpoint's files stored; `commit`: all stored."""
+    """Killed at `step`: once its record is written; `save`: with part of a checkpoint's files stored; `commit`: all
+    stored. `sigterm`: asked to stop once the step's record is written."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,14 @@ class Gang:
     processes: tuple[ForkServerProcess, ...]
     log: Path
 
-    def wait(self, seconds: float = 240) -> list[int]:
-        """Exit codes by rank; once one rank was killed the others are too, as torchrun does."""
-        end = time.monotonic() + seconds
+    def wait(self, *, patience: float = 0.5) -> list[int]:
+        """Exit codes by rank; once one rank has ended badly the others are killed after `patience` seconds, as torchrun
+        does."""
+        end = time.monotonic() + 240
         while any(process.is_alive() for process in self.processes) and time.monotonic() < end:
             if any(process.exitcode not in (None, 0) for process in self.processes):
-                for process in self.processes:
-                    process.join(5)
-                    process.kill()
-            time.sleep(0.05)
+                end = min(end, time.monotonic() + patience)
+            time.sleep(0.02)
         for process in self.processes:
             process.kill()
             process.join()
@@ -113,11 +114,11 @@ def _rank(job: str, environment: Mapping[str, str], log: str, fault: Fault | Non
 
 def _arm(fault: Fault) -> None:
     """Replace one method by itself and a SIGKILL."""
-    from fusechat.fusion.trainer import FusionTrainer
+    from fusechat.fusion.trainer import MODEL_FILE, FusionTrainer
     from fusechat.storage.checkpoints import Checkpoints
 
     def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGTERM if fault.at == "sigterm" else signal.SIGKILL)
 
     record, save, commit = FusionTrainer._record, Checkpoints.save, Checkpoints.commit
 
@@ -127,11 +128,10 @@ def _arm(fault: Fault) -> None:
             die()
         return stop
 
-    def save_half(self: Checkpoints, step: int, rank: int, directory: Path) -> None:
+    def save_part(self: Checkpoints, step: int, rank: int, directory: Path) -> None:
         if step == fault.step:
-            files = sorted(path for path in directory.rglob("*") if path.is_file())
-            files[-1].unlink()
-            save(self, step, rank, directory)
+            # the rank's manifest comes last: without it its part is not there, whatever files are
+            self._storage.write(f"{self._directory(self._writer, step)}/rank-{rank}/{MODEL_FILE}", b"half of it")
             die()
         save(self, step, rank, directory)
 
@@ -140,9 +140,9 @@ def _arm(fault: Fault) -> None:
             die()
         commit(self, step)
 
-    if fault.at == "step":
+    if fault.at in ("step", "sigterm"):
         FusionTrainer._record = record_and_die  # type: ignore[method-assign]
     elif fault.at == "save":
-        Checkpoints.save = save_half  # type: ignore[method-assign]
+        Checkpoints.save = save_part  # type: ignore[method-assign]
     else:
         Checkpoints.commit = do_not_commit  # type: ignore[method-assign]
