@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusechat.errors import ConfigurationError, MissingInputError
+from fusechat.errors import ConfigurationError, FuseChatError, InvalidDataError, MissingInputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -26,19 +26,31 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
     gives other ids than the model was trained with. A SentencePiece tokenizer.model alone is converted, and the
     conversion compared with SentencePiece.
 
-    Raises MissingInputError without any tokenizer file, ConfigurationError if one cannot be converted faithfully.
+    Raises MissingInputError without any tokenizer file, InvalidDataError over a broken one, ConfigurationError if it
+    cannot be converted faithfully.
     """
-    from transformers import PreTrainedTokenizerFast
-
-    if (directory / "tokenizer.json").is_file():
-        loaded: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
-        return loaded
-    if (directory / "tokenizer.model").is_file():
-        return _converted(directory)
+    for name, load in (("tokenizer.json", _stored), ("tokenizer.model", _converted)):
+        if (directory / name).is_file():
+            try:
+                return load(directory)
+            except FuseChatError:
+                raise
+            except Exception as error:  # what the tokenizer libraries raise over a broken file is a bare Exception
+                raise InvalidDataError(
+                    f"{directory}/{name} cannot be read: {error}",
+                    mend="Download the model's tokenizer files again.",
+                ) from error
     raise MissingInputError(
         f"No tokenizer in {directory}: neither tokenizer.json nor tokenizer.model.",
         mend="Download the model's tokenizer files too, or save the tokenizer there with save_pretrained.",
     )
+
+
+def _stored(directory: Path) -> PreTrainedTokenizerFast:
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
+    return tokenizer
 
 
 def _converted(directory: Path) -> PreTrainedTokenizerFast:

@@ -281,6 +281,19 @@ def rows_bytes(conversation: Conversation, rendering: Rendering) -> list[bytes]:
     return [contents[message][begin:end] for message, begin, end in rows]
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(before=CONTENT, after=CONTENT, data=st.data())
+def test_no_message_ever_holds_a_control_token(before: str, after: str, data: st.DataObject) -> None:
+    """Whatever stands around a special token's text, in whichever message."""
+    literals = {"llama2": "</s>", "llama3": "<|eot_id|>", "qwen3": "<|im_start|>", "mistral_v3": "[INST]"}
+    family = data.draw(st.sampled_from(sorted(literals)))
+    chat = chat_tokenizer(family)
+    contents = ["question", "answer"]
+    contents[data.draw(st.integers(0, 1))] = before + literals[family] + after
+    messages = tuple(Message(r, c) for r, c in zip(("user", "assistant"), contents, strict=True))
+    assert chat.render(Conversation(0, messages)) == Dropped(Reason.SPECIAL_TOKEN_TEXT)
+
+
 def test_text_that_is_a_special_token_is_dropped_and_its_look_alikes_are_not() -> None:
     literals = {"llama2": "</s>", "llama3": "<|eot_id|>", "qwen3": "<|im_end|>", "gemma3": "<end_of_turn>"}
     for family, literal in literals.items():

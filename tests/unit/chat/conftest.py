@@ -21,15 +21,18 @@ def byte_level(*, frame: str = "$A") -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
-def sentencepiece_like() -> PreTrainedTokenizerFast:
-    """Byte fallback, spaces as `▁`, a dummy one before each section."""
+def sentencepiece_like(dummy: str = "prepend") -> PreTrainedTokenizerFast:
+    """Byte fallback, spaces as `▁`; `dummy`: Llama's normalizer, or one of Metaspace's schemes."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdehlorw", "he", "llo"]
     pieces += ["▁he", "▁hello", "hello"]
     merges = [("h", "e"), ("l", "l"), ("ll", "o"), ("▁", "he"), ("▁he", "llo"), ("he", "llo")]
     vocabulary = {piece: i for i, piece in enumerate([*pieces, "ll"])}
     model = models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     backend = Tokenizer(model)
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    if dummy == "prepend":
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme=dummy, split=False)
     backend.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )

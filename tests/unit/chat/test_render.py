@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,10 @@ from transformers import PreTrainedTokenizerFast
 
 from fusechat.chat.reasons import Dropped, Reason
 from fusechat.chat.render import ChatTokenizer
-from fusechat.errors import ConfigurationError, MissingInputError
+from fusechat.errors import ConfigurationError, InvalidDataError, MissingInputError
 from fusechat.tables import Conversation, Message, Rendering
 from tests import chat_templates
-from tests.unit.chat.conftest import byte_level
+from tests.unit.chat.conftest import byte_level, sentencepiece_like
 
 CHAT = Conversation(
     3, (Message("user", "Hi"), Message("assistant", "Yes é"), Message("user", "?"), Message("assistant", "No"))
@@ -54,11 +55,19 @@ def test_many_are_rendered_as_each_alone(bytes_tokenizer: PreTrainedTokenizerFas
     assert chat.render_many([]).rows == ()
 
 
-def test_a_dummy_space_is_cut_off(spaced_tokenizer: PreTrainedTokenizerFast) -> None:
+@pytest.mark.parametrize("dummy", ["prepend", "first", "always", "never"])
+@pytest.mark.parametrize("lead", ["", " ", "   "])
+def test_a_dummy_space_is_cut_off(dummy: str, lead: str) -> None:
+    """The message's own spaces are not, wherever the tokenizer adds one."""
     template = "{% for m in messages %}{{ bos_token }}{{ m.content }}{{ eos_token }}{% endfor %}"
-    chat = ChatTokenizer(spaced_tokenizer, chat_template=template, max_length=100)
-    conversation = Conversation(0, (Message("user", "he"), Message("assistant", "hello é")))
-    assert [row[2:] for row in rows(chat.render(conversation))] == [(0, 5), (5, 6), (6, 7), (7, 8), (8, 8)]
+    chat = ChatTokenizer(sentencepiece_like(dummy), chat_template=template, max_length=100)
+    for position, role in enumerate(("user", "assistant")):
+        messages = [Message("user", f"{lead}he"), Message("assistant", f"{lead}hello é")]
+        conversation = Conversation(0, tuple(messages[position:]))
+        found = [row[2:] for row in rows(chat.render(conversation))]
+        assert (found[0][0], found[-1]) == (0, (len(lead) + 8, len(lead) + 8)), role
+        assert all(left[1] == right[0] for left, right in pairwise(found))
+        assert found[-4:-1] == [(len(lead) + first, len(lead) + first + 1) for first in (5, 6, 7)]
 
 
 def test_one_message_that_cannot_be_located_costs_only_itself(spaced_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -147,4 +156,16 @@ def test_a_directory_gives_back_its_tokenizer(bytes_tokenizer: PreTrainedTokeniz
 
 def test_a_directory_without_tokenizer_is_missing_input(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"neither tokenizer\.json nor tokenizer\.model"):
+        ChatTokenizer.load(tmp_path, chat_template=None, max_length=100)
+
+
+def test_a_broken_tokenizer_file_is_invalid_data(bytes_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    bytes_tokenizer.save_pretrained(tmp_path)
+    whole = (tmp_path / "tokenizer.json").read_text()
+    (tmp_path / "tokenizer.json").write_text(whole[: len(whole) // 2])
+    with pytest.raises(InvalidDataError, match=r"tokenizer\.json cannot be read"):
+        ChatTokenizer.load(tmp_path, chat_template=None, max_length=100)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer.model").write_bytes(b"no model")
+    with pytest.raises(InvalidDataError, match=r"tokenizer\.model cannot be read"):
         ChatTokenizer.load(tmp_path, chat_template=None, max_length=100)
