@@ -11,6 +11,7 @@ A URI may name one file or a directory. Hidden files (a name with a leading dot 
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,7 +22,7 @@ from fusechat.canonical import canonical_json
 from fusechat.errors import ConfigurationError, InvalidDataError, MissingInputError
 from fusechat.storage.base import ObjectInfo, S3Settings
 from fusechat.storage.checksums import remembered_sha256
-from fusechat.storage.local import LocalStorage, local_directory
+from fusechat.storage.local import LocalStorage, local_directory, local_errors
 
 if TYPE_CHECKING:
     from fusechat.storage.s3 import S3Storage
@@ -102,8 +103,8 @@ def fetch(
     if uri.startswith("s3://"):
         return _fetch_s3(uri, cache, patterns, s3)
     path = local_directory(uri)
-    if not path.exists():
-        raise MissingInputError(f"{path} does not exist")
+    with local_errors(path):
+        path.stat()
     return path
 
 
@@ -164,10 +165,10 @@ def _check_no_revision(uri: str, revision: str | None) -> None:
 
 def _local_files(uri: str, patterns: Sequence[str]) -> list[InputFile]:
     path = local_directory(uri)
-    if path.is_file():
-        return [InputFile(path.name, path.stat().st_size, _sha256_identity(path))]
-    if not path.exists():
-        raise MissingInputError(f"{path} does not exist")
+    with local_errors(path):
+        status = path.stat()
+    if stat.S_ISREG(status.st_mode):
+        return [InputFile(path.name, status.st_size, _sha256_identity(path))]
     found = [info for info in LocalStorage(path).list() if is_part(info.key, patterns)]
     if not found:
         raise nothing_found(str(path), patterns)

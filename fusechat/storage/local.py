@@ -231,7 +231,13 @@ def _sync_directory(directory: Path) -> None:
 
 def _files(directory: Path) -> Iterator[tuple[Path, int]]:
     """Finished files below `directory` and their sizes; what other processes remove meanwhile is passed over."""
-    for parent, _, names in os.walk(directory, followlinks=True):
+
+    def refused(error: OSError) -> None:
+        # by default os.walk passes over a directory that it may not read, as if it were empty
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    for parent, _, names in os.walk(directory, onerror=refused, followlinks=True):
         for name in names:
             path = Path(parent, name)
             if name.startswith(".") and name.endswith(_UNFINISHED):

@@ -178,5 +178,7 @@ def _connected(settings: S3Settings) -> S3Client:
     )
     session = boto3.session.Session(profile_name=settings.profile)
     # services other than AWS's mostly have no regions, but a signature needs one
-    region = settings.region or session.region_name or ("us-east-1" if endpoint else None)
+    # (AWS_REGION is what clusters set and other SDKs read; botocore knows only AWS_DEFAULT_REGION)
+    named: str | None = settings.region or os.environ.get("AWS_REGION") or session.region_name
+    region = named or ("us-east-1" if endpoint else None)
     return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)

@@ -134,6 +134,7 @@ class _Failing(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.requests += 1
+        self.server.authorization = self.headers["Authorization"]
         if self.server.failure == "503":
             self._answer(503, b"<Error><Code>SlowDown</Code><Message>busy</Message></Error>")
         elif self.server.failure == "silent":
@@ -177,6 +178,18 @@ def test_a_failing_service_is_temporary_and_tried_again(s3_bucket, failing_serve
     assert f"{s3_bucket}/k" in raised.value.message
     assert failing_server.requests >= 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION", None])
+def test_the_region_that_is_signed_for(s3_bucket, failing_server, monkeypatch, name):
+    failing_server.failure = "503"
+    for known in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(known, raising=False)
+    if name:
+        monkeypatch.setenv(name, "eu-test-1")
+    with pytest.raises(TemporaryError, match="SlowDown"):
+        open_storage(s3_bucket, S3Settings(f"http://127.0.0.1:{failing_server.server_port}", attempts=1)).read("k")
+    assert f"/{'eu-test-1' if name else 'us-east-1'}/s3/" in failing_server.authorization
 
 
 def test_a_killed_upload_leaves_no_object_and_no_manifest(s3, storage, tmp_path):

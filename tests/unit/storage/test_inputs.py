@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -50,6 +52,33 @@ def test_one_file(tmp_path):
     path = _model(tmp_path) / "sub" / "w.bin"
     assert list_files(str(path), "dataset") == [InputFile("w.bin", 1, _sha(b"w"))]
     assert fetch(str(path), tmp_path / "cache") == path
+
+
+def test_a_directory_that_may_not_be_read(tmp_path):
+    """It must not pass for an empty one."""
+    closed = _model(tmp_path) / "sub"
+    closed.chmod(0)
+    tmp_path.chmod(0o755)
+    script = f"""
+import os
+from pathlib import Path
+from fusechat.errors import NoPermissionError
+from fusechat.storage.local import LocalStorage
+root = Path({str(closed.parent)!r})
+os.chdir(root)
+if os.geteuid() == 0:
+    os.seteuid(65534)
+try:
+    LocalStorage(Path(".")).list()
+except NoPermissionError as error:
+    assert "sub: Permission denied" in error.message, error.message
+else:
+    raise SystemExit("nothing was raised")
+"""
+    try:
+        subprocess.run([sys.executable, "-c", script], check=True)
+    finally:
+        closed.chmod(0o700)
 
 
 def test_what_changed_since_it_was_located(tmp_path):
