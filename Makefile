@@ -14,7 +14,8 @@ setup: $(READY) ## make the environment (done by every other target)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[ml,operator,dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt \
+		--editable '.[ml,operator,dev]'
 	touch $@
 
 demo: $(READY) ## fuse three small chat models trained from real text, end to end, and show the result

@@ -175,7 +175,8 @@ def _target(spec: FuseJobSpec, pins: Pins, name: str, sources: list[NamedModel])
     }
     settings = _location(spec.pivot.model, pin) | {
         "trustRemoteCode": spec.pivot.model.trust_remote_code,
-        "fusion": _json(spec.fusion, without=frozenset(FusionSpec.model_fields) - _NEUTRAL_FUSION),
+        "fusion": _json(spec.fusion, without=frozenset(FusionSpec.model_fields) - _NEUTRAL_FUSION)
+        | {"microBatchSize": spec.fusion.rows_at_once},
     }
     inputs = {"conversations": PREPARE, "pivot": f"extract-{spec.pivot.name}"}
     inputs |= {f"source:{source.name}": f"align-{source.name}" for source in sources}

@@ -203,11 +203,7 @@ def _forked_stage(arguments: list[str], environment: dict[str, str], log: Path, 
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.dup2(output.fileno(), sys.stdout.fileno())
     output.close()
-    code = main.run(arguments)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # no atexit handlers of the server's libraries: they are not this process's to run
-    os._exit(code)
+    sys.exit(main.run(arguments))
 
 
 def _progress(raw: bytes) -> Mapping[str, Any] | None:

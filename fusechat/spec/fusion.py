@@ -57,7 +57,7 @@ class FusionSpec(SpecObject):
     """Gradients are clipped to this norm."""
     save_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
     """Optimiser steps between checkpoints; two are kept."""
-    save_dtype: Literal["Pivot", "Float32"] = "Pivot"
+    save_dtype: Literal["Pivot", "Float32"] = "Float32"
     """Type of a target's weights on disk. Float32 keeps the small changes that a low learning rate makes and VaRM
     weighs."""
     precision: Literal["Auto", "BFloat16", "Float32"] = "Auto"

@@ -29,7 +29,7 @@ def _rounded_changes(spec: FuseJobSpec) -> Iterator[SpecProblem]:
             f"a bfloat16 pivot rounds away most changes that learningRate {spec.fusion.learning_rate:g} makes, "
             f"and {', '.join(weighing)} weighs targets by their changes"
         )
-        yield SpecProblem("spec.fusion.saveDtype", message, "Set saveDtype: Float32 (twice the disk space a target).")
+        yield SpecProblem("spec.fusion.saveDtype", message, "Leave saveDtype at Float32 (twice the disk space a target).")
 
 
 def _renormalise(spec: FuseJobSpec) -> Iterator[SpecProblem]:

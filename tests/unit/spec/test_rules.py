@@ -123,8 +123,8 @@ def test_a_rule_is_silent_where_a_mistake_of_its_own_fields_explains_it() -> Non
 @pytest.mark.parametrize(
     ("spec", "paths"),
     [
-        ({"fusion": "{saveDtype: Float32}"}, []),
-        ({}, ["spec.fusion.saveDtype"]),
+        ({"fusion": "{saveDtype: Pivot}"}, ["spec.fusion.saveDtype"]),
+        ({}, []),
         ({"fusion": "{learningRate: 1e-4}"}, []),
         ({"merge": "{methods: [{name: linear, type: Linear}]}"}, []),
         ({"fusion": "{learningRate: 1e-3, tail: Renormalise, lmLossWeight: 0.1}"}, ["spec.fusion.tail"]),

@@ -1,0 +1,27 @@
+"""`python -m fusechat.generated`: rebuilds every committed file that is made from code. Tests hold them to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fusechat.spec.reference import fusejob_reference, merging_reference
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FILES: Mapping[str, Callable[[], str]] = {
+    "docs/fusejob.md": fusejob_reference,
+    "docs/merging.md": merging_reference,
+}
+"""Path in the repository -> what it must hold."""
+
+
+def main() -> None:
+    """Writes them."""
+    for path, text in FILES.items():
+        (ROOT / path).write_text(text(), "utf-8")
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
