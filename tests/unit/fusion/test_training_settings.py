@@ -1,0 +1,154 @@
+"""What travels to the training processes, what DeepSpeed is told, and what torch's failures become."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusechat.errors import AcceleratorOutOfMemoryError, ConfigurationError, TemporaryError
+from fusechat.fusion.batches import BatchPlan
+from fusechat.fusion.checkpointing import RunIdentity
+from fusechat.fusion.deepspeed_config import deepspeed_config
+from fusechat.fusion.failures import failures_explained
+from fusechat.fusion.metrics import MetricsLog
+from fusechat.fusion.settings import (
+    CheckpointLocation,
+    DeepSpeedSettings,
+    FusionLossSettings,
+    Offload,
+    Precision,
+    SaveDtype,
+    TrainingJob,
+    TrainingSettings,
+)
+from fusechat.fusion.targets import Tail
+from fusechat.fusion.train_process import RankFailure, failures_directory, first_failure, main
+
+PLAIN = TrainingSettings()
+RICH = TrainingSettings(
+    loss=FusionLossSettings(0.25, Tail.RENORMALISE, 2.0),
+    save_dtype=SaveDtype.FLOAT32,
+    precision=Precision.BFLOAT16,
+    gradient_checkpointing=True,
+    deepspeed=DeepSpeedSettings(3, Offload.OPTIMIZER_AND_PARAMETERS),
+    seed=2**40,
+)
+
+
+@pytest.mark.parametrize("settings", [PLAIN, RICH])
+@pytest.mark.parametrize("path", [None, Path("/somewhere/else")])
+def test_a_job_survives_the_way_to_the_ranks(settings: TrainingSettings, path: Path | None) -> None:
+    job = TrainingJob(
+        model_directory=Path("/m"),
+        examples_directory=Path("/e"),
+        held_out_directory=path,
+        output_directory=Path("/o"),
+        work_directory=Path("/w"),
+        checkpoints=CheckpointLocation("s3://bucket/prefix", "fuse-a", "f" * 64, "w1", {"endpoint": "http://x"}),
+        settings=settings,
+        begin_again=True,
+        stop_file=path,
+    )
+    assert TrainingJob.from_json(job.to_json()) == job
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_deepspeed_is_told_the_batch_as_planned(stage: int) -> None:
+    settings = replace(PLAIN, deepspeed=DeepSpeedSettings(stage), max_grad_norm=0.5)
+    config = deepspeed_config(settings, BatchPlan(1000, 128, 4, 8), bfloat16=True)
+    assert config is not None
+    assert config["train_batch_size"] == 128
+    assert config["train_micro_batch_size_per_gpu"] * config["gradient_accumulation_steps"] * 8 == 128
+    assert config["gradient_clipping"] == 0.5
+    assert config["zero_optimization"]["stage"] == stage
+    assert "offload_optimizer" not in config["zero_optimization"]
+    assert deepspeed_config(PLAIN, BatchPlan(1000, 128, 4, 1), bfloat16=False) is None
+
+
+def test_offload_goes_with_its_stages() -> None:
+    zero = deepspeed_config(RICH, BatchPlan(1000, 128, 4, 8), bfloat16=True)["zero_optimization"]  # type: ignore[index]
+    assert zero["offload_optimizer"] == zero["offload_param"] == {"device": "cpu"}
+    with pytest.raises(ConfigurationError, match="zeroStage 2"):
+        DeepSpeedSettings(2, Offload.OPTIMIZER_AND_PARAMETERS)
+    with pytest.raises(ConfigurationError, match="zeroStage 0"):
+        DeepSpeedSettings(0, Offload.OPTIMIZER)
+    with pytest.raises(ConfigurationError, match="zeroStage 4"):
+        DeepSpeedSettings(4)
+
+
+def test_a_real_failed_allocation_is_out_of_memory() -> None:
+    with (
+        pytest.raises(AcceleratorOutOfMemoryError, match="4 conversations") as raised,
+        failures_explained(PLAIN),
+    ):
+        torch.empty(2**50, dtype=torch.uint8)
+    assert raised.value.exit_code == 71
+    assert "microBatchSize" in raised.value.mend
+
+
+def test_other_failures() -> None:
+    with pytest.raises(TemporaryError, match="went away"), failures_explained(PLAIN):
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    with pytest.raises(TemporaryError, match="disk is full"), failures_explained(PLAIN):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    # a defect of ours stays what it is
+    with pytest.raises(RuntimeError, match="must match the size"), failures_explained(PLAIN):
+        torch.ones(2) + torch.ones(3)
+    with pytest.raises(ConfigurationError, match="ours"), failures_explained(PLAIN):
+        raise ConfigurationError("ours, out of memory or not")
+
+
+def test_the_first_failure_is_the_one_that_knows_a_reason(tmp_path: Path) -> None:
+    assert first_failure(tmp_path) is None
+    failures_directory(tmp_path).mkdir()
+    told = [
+        RankFailure(0, 75, "TemporaryError", "a peer went away", "", 10.0),
+        RankFailure(1, 71, "AcceleratorOutOfMemoryError", "too little", "", 11.0),
+        RankFailure(2, 78, "ConfigurationError", "later", "", 12.0),
+    ]
+    for failure in told:
+        (failures_directory(tmp_path) / f"rank-{failure.rank}.json").write_text(json.dumps(asdict(failure)))
+    assert first_failure(tmp_path) == told[1]
+
+
+def test_the_process_wants_one_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 64
+    assert "JOB.json" in capsys.readouterr().err
+
+
+def test_metrics_go_on_where_the_checkpoint_was(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "first", None)
+    records = [{"step": step, "loss": 1 / 3 / step} for step in (1, 2, 3)]
+    for record in records[:2]:
+        log.write(record)
+    kept = tmp_path / "kept.jsonl"
+    kept.write_bytes(log.path.read_bytes())
+    log.write(records[2])
+    log.close()
+    resumed = MetricsLog(tmp_path / "first", kept)
+    assert resumed.records() == records[:2]
+    resumed.write(records[2])
+    resumed.close()
+    assert resumed.records() == records
+    assert _scalars(tmp_path / "first" / "tensorboard") == [(r["step"], pytest.approx(r["loss"])) for r in records]
+
+
+def _scalars(directory: Path) -> list[tuple[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(directory))
+    board.Reload()
+    return [(event.step, event.value) for event in board.Scalars("train/loss")]
+
+
+def test_a_checkpoint_of_another_kind_of_run_is_refused_with_the_difference(tmp_path: Path) -> None:
+    run = RunIdentity(world_size=2, zero_stage=2, global_batch=8, rows=13, steps=6)
+    run.write(tmp_path)
+    run.check(tmp_path)
+    with pytest.raises(ConfigurationError, match="zero_stage 2, now 3; rows 13, now 14"):
+        replace(run, zero_stage=3, rows=14).check(tmp_path)
