@@ -70,9 +70,11 @@ def keep_equal(raw: Raw, pivot: Raw) -> int:
     bits = np.dtype(f"u{raw.itemsize}")
     ours, theirs = raw.view(bits), pivot.view(bits)
     magnitude = bits.type(np.iinfo(bits).max >> 1)
-    equal = (ours == theirs) | (((ours | theirs) & magnitude) == 0)
-    np.copyto(raw, pivot, where=equal)
-    return int(raw.size - np.count_nonzero(equal))
+    different = ours != theirs
+    zeros = different & (((ours | theirs) & magnitude) == 0)
+    if zeros.any():
+        np.copyto(raw, pivot, where=zeros)
+    return int(np.count_nonzero(different) - np.count_nonzero(zeros))
 
 
 def encode(values: Float64, kind: ElementType, *, tensor: str) -> Raw:

@@ -14,6 +14,7 @@ import numpy as np
 from fusechat.merging.elements import Float64
 from fusechat.merging.selection import Cut, Selector, find_cut
 from fusechat.merging.tensor import Merging, Outcome, Tensor, row_squares
+from fusechat.merging.ties import sign_or_positive
 from fusechat.merging.varm import variation_ratio
 
 _MERGEKIT_NEGLIGIBLE = 1e-6
@@ -49,9 +50,7 @@ def sce_mergekit(tensor: Tensor, *, tau: float) -> Merging:
     Differs from `sce`: tau is a share of the elements that vary at all; a sum of zero counts as positive; targets weigh
     alike when their mean squares sum to less than 1e-6, as small fine-tuning changes do; a divisor is at least 1e-6.
     """
-    variant = _Variant(
-        lambda _, varying: int(tau * varying), _mergekit_weights, _sign_or_positive, _MERGEKIT_NEGLIGIBLE
-    )
+    variant = _Variant(lambda _, varying: int(tau * varying), _mergekit_weights, sign_or_positive, _MERGEKIT_NEGLIGIBLE)
     return (yield from _merge(tensor, tau, variant))
 
 
@@ -68,7 +67,7 @@ def _merge(tensor: Tensor, tau: float, variant: _Variant) -> Merging:
         change, divisor = (effective * selected).sum(axis=0), effective.sum(axis=0)
         divisor = np.maximum(divisor, variant.smallest_divisor)
         survivors += np.count_nonzero(agrees, axis=1)
-        yield pivot + np.divide(change, divisor, out=np.zeros_like(change), where=divisor > 0)
+        yield pivot + change / (divisor + (divisor == 0))
     return Outcome(weights, survivors / max(tensor.elements, 1))
 
 
@@ -102,7 +101,3 @@ def _mergekit_weights(sums: Float64, elements: int) -> Float64:
     if sums.sum() / elements < _MERGEKIT_NEGLIGIBLE:
         return np.full_like(sums, 1.0 / sums.size)
     return variation_ratio(sums)
-
-
-def _sign_or_positive(total: Float64) -> Float64:
-    return np.where(total >= 0, 1.0, -1.0)

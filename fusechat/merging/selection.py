@@ -19,6 +19,8 @@ Keys = Callable[[], Iterator[Float64]]
 _Bits = npt.NDArray[np.uint64]
 _DIGIT = 16
 _BINS = 1 << _DIGIT
+_FIRST_BINS = 1 << (_DIGIT - 1)
+"""The sign bit is 0."""
 _SORTABLE = 1 << 20
 """Keys held in memory at once: 8 MiB."""
 
@@ -50,11 +52,11 @@ class Selector:
 
 def find_cut(keys: Keys, count: Callable[[int], int]) -> Cut:
     """The cut that selects `count(number of keys above zero)` keys; never one that is zero."""
-    histogram = np.zeros(_BINS, dtype=np.int64)
+    histogram = np.zeros(_FIRST_BINS, dtype=np.int64)
     above_zero = 0
     for piece in keys():
         above_zero += int(np.count_nonzero(piece))
-        histogram += np.bincount(_first_digit(piece), minlength=_BINS)
+        histogram += np.bincount(_first_digit(piece), minlength=_FIRST_BINS)
     wanted = min(count(above_zero), above_zero)
     if wanted <= 0:
         return Cut(np.inf, 0)
@@ -85,7 +87,7 @@ def _bin_of(histogram: npt.NDArray[np.int64], wanted: int) -> tuple[int, int]:
     """The bin of the `wanted`-th largest and how many keys lie in bins above it."""
     from_top = np.cumsum(histogram[::-1])
     place = int(np.searchsorted(from_top, wanted))
-    return _BINS - 1 - place, int(from_top[place - 1]) if place else 0
+    return histogram.size - 1 - place, int(from_top[place - 1]) if place else 0
 
 
 def _first_digit(keys: Float64) -> npt.NDArray[np.uint16]:

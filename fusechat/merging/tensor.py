@@ -17,8 +17,8 @@ from fusechat.errors import InvalidDataError
 from fusechat.merging.checkpoint import Checkpoint
 from fusechat.merging.elements import Float64, decode
 
-SLICE_ELEMENTS = 1 << 16
-"""Elements of a slice: 512 KiB of float64 a model, which stays in a core's cache. Part of every sum's order,
+SLICE_ELEMENTS = 1 << 15
+"""Elements of a slice: 256 KiB of float64 a model, which stays in a core's cache. Part of every sum's order,
 so it is no setting."""
 
 

@@ -46,10 +46,10 @@ def _element(tensor: Tensor) -> Merging:
     for piece in tensor.slices():
         squares = np.square(piece.changes)
         sums = squares.sum(axis=0)
-        changed = sums > 0
-        weights = np.divide(squares, sums, out=np.zeros_like(squares), where=changed)
+        unchanged = sums == 0
+        weights = squares / (sums + unchanged)
         total += weights.sum(axis=1)
         contributing += np.count_nonzero(weights, axis=1)
-        yield np.where(changed, (weights * piece.targets).sum(axis=0), piece.pivot)
+        yield (weights * piece.targets).sum(axis=0) + piece.pivot * unchanged
     elements = max(tensor.elements, 1)
     return Outcome(total / elements, contributing / elements)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 
 from fusechat.errors import InvalidDataError, UsageError
 from fusechat.merging import selection
@@ -52,6 +53,22 @@ def test_bytes_do_not_depend_on_run_order_or_threads(
         report = merge(base, listed, method, PARAMETERS.get(method, {}), output, seed=1, threads=threads)
         seen.append((digests(output), report))
     assert all(other == seen[0] for other in seen[1:])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["F32", "BF16", "F16"])
+def test_targets_that_changed_nothing_give_the_pivot_bit_for_bit(tmp_path: Path, method: str, kind: str) -> None:
+    """Negative zeros and the smallest numbers of the format among them."""
+    pivot = {name: np.array(values) for name, values in random_models(0, kind)[0].items()}
+    pivot["model.norm.weight"][:4] = [-0.0, 0.0, 2.0**-24, -(2.0**-24)]
+    base = write_model(tmp_path / "base", pivot, kind)
+    parameters: dict[str, Any] = {"SLERP": {"t": 0.3}}.get(method, {})
+    report = merge(base, {"a": base, "b": base}, method, parameters, tmp_path / "out")
+    before, after = (
+        dict(safetensors.deserialize((d / "model.safetensors").read_bytes())) for d in (base, tmp_path / "out")
+    )
+    assert {name: entry["data"] for name, entry in after.items()} == {name: e["data"] for name, e in before.items()}
+    assert report.summary["changed_share"] == 0
 
 
 @pytest.mark.parametrize("method", ["DARE", "DARETIES"])
@@ -242,6 +259,18 @@ def test_a_failed_merge_leaves_nothing_that_loads(tmp_path: Path) -> None:
         merge(base, paths, "VaRM", {}, tmp_path / "out", threads=2)
     assert list((tmp_path / "out").iterdir()) == []
     merge(base, {"a": paths["a"]}, "VaRM", {}, tmp_path / "out")
+
+
+def test_ctrl_c_leaves_nothing_that_loads(tmp_path: Path, models: tuple[Path, dict[str, Path]]) -> None:
+    base, targets = models
+
+    def interrupt(done: int, _: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        merge(base, targets, "VaRM", {}, tmp_path / "out", progress=interrupt)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_output_that_is_not_empty_is_refused(models: tuple[Path, dict[str, Path]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from fusechat.errors import ConfigurationError
 from fusechat.merging.reference import parameter_table
 from fusechat.merging.registry import METHODS, find_method, parse_parameters
 from fusechat.merging.slerp import interpolation_at
+from fusechat.spec.fusion import MergeMethodSpec, MergeType
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -142,3 +143,15 @@ def test_the_table_for_the_documentation_has_every_parameter() -> None:
     assert len(lines) == 2 + sum(1 + len(method.parameters) for method in METHODS.values())
     assert any("| `tau` | number in (0, 1] | 0.1 |" in line for line in lines)
     assert any("| `t` | numbers in [0, 1] | required |" in line for line in lines)
+
+
+def test_a_fusejob_names_the_same_methods_and_parameters() -> None:
+    assert set(get_args(MergeType)) == set(METHODS)
+    fields = {field.alias or name for name, field in MergeMethodSpec.model_fields.items()} - {"name", "type"}
+    assert fields == {parameter.name for method in METHODS.values() for parameter in method.parameters}
+
+
+def test_what_a_fusejob_gives_is_what_a_method_takes() -> None:
+    anchors = [{"filter": "mlp", "values": [0, 1]}, {"values": [0.5]}]
+    spec = MergeMethodSpec.model_validate({"name": "s", "type": "SLERP", "t": anchors})
+    assert METHODS[spec.type].resolve(spec.parameters()) == {"t": (("mlp", (0.0, 1.0)), ("", (0.5,)))}
