@@ -50,6 +50,7 @@ def execute(planned: PlannedJob, parallel: int | None, *, as_json: bool) -> Outc
     """Runs the plan and shows it."""
     from rich.console import Console
 
+    from fusechat.cli import main
     from fusechat.runner.display import JsonDisplay, TextDisplay
     from fusechat.runner.local import LocalExecutor
     from fusechat.runner.machine import this_machine
@@ -60,7 +61,7 @@ def execute(planned: PlannedJob, parallel: int | None, *, as_json: bool) -> Outc
         if not as_json:
             observer = stack.enter_context(TextDisplay(Console(), len(planned.plan.stages)))
         executor = LocalExecutor(
-            planned.storage, planned.plan, machine, observer, log_directory(planned), planned.environment
+            planned.storage, planned.plan, machine, observer, log_directory(planned), main.run, planned.environment
         )
         return executor.run(attempts=planned.job.spec.retry.attempts)
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -37,6 +37,8 @@ class Heard:
 
 
 Events = queue.SimpleQueue[Heard]
+CommandLine = Callable[[list[str]], int]
+"""`fusechat.cli.main.run`: arguments to exit code. Handed down, for the runner stands below the command line."""
 
 
 class _Process(Protocol):
@@ -106,9 +108,10 @@ class Child:
 class Launcher:
     """Starts children; forks those that need torch from the server, if there is one."""
 
-    def __init__(self, events: Events, *, warm: Iterable[str] = ()) -> None:
-        """`warm`: the kinds of stages to fork from a server."""
+    def __init__(self, events: Events, command_line: CommandLine, *, warm: Iterable[str] = ()) -> None:
+        """`warm`: the kinds of stages to fork from a server, where `command_line` runs them."""
         self._events = events
+        self._command_line = command_line
         self._warm = frozenset(warm)
         self._context: ForkServerContext | None = None
 
@@ -131,7 +134,7 @@ class Launcher:
         log.parent.mkdir(parents=True, exist_ok=True)
         _, *arguments = task.stage.argv(plan_uri, worker=task.worker)
         if self._context is not None and task.stage.kind in self._warm:
-            process: _Process = _Forked(self._context, arguments, dict(environment), log)
+            process: _Process = _Forked(self._context, self._command_line, arguments, dict(environment), log)
         else:
             process = _Subprocess(arguments, environment, log)
         return Child(task, process, log, self._events)
@@ -169,16 +172,22 @@ class _Forked:
     """The same command line in a fork of the server."""
 
     def __init__(
-        self, context: ForkServerContext, arguments: list[str], environment: dict[str, str], log: Path
+        self,
+        context: ForkServerContext,
+        command_line: CommandLine,
+        arguments: list[str],
+        environment: dict[str, str],
+        log: Path,
     ) -> None:
-        self._context, self._arguments, self._environment, self._log = context, arguments, environment, log
+        self._context, self._command_line = context, command_line
+        self._arguments, self._environment, self._log = arguments, environment, log
         self._process: ForkServerProcess | None = None
 
     def start(self) -> tuple[int, IO[bytes]]:
         """See _Process."""
         reading, writing = self._context.Pipe(duplex=False)
         self._process = self._context.Process(
-            target=_forked_stage, args=(self._arguments, self._environment, self._log, writing)
+            target=_forked_stage, args=(self._command_line, self._arguments, self._environment, self._log, writing)
         )
         self._process.start()
         writing.close()
@@ -193,17 +202,17 @@ class _Forked:
         return 70 if code is None else code
 
 
-def _forked_stage(arguments: list[str], environment: dict[str, str], log: Path, output: Connection) -> None:
+def _forked_stage(
+    command_line: CommandLine, arguments: list[str], environment: dict[str, str], log: Path, output: Connection
+) -> None:
     """In the fork: as if it had been started anew with this command line and environment."""
-    from fusechat.cli import main
-
     os.setsid()
     os.environ.update(environment)
     with log.open("ab") as file:
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.dup2(output.fileno(), sys.stdout.fileno())
     output.close()
-    sys.exit(main.run(arguments))
+    sys.exit(command_line(arguments))
 
 
 def _progress(raw: bytes) -> Mapping[str, Any] | None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from fusechat.errors import FuseChatError, InterruptedStageError, TemporaryError
 from fusechat.plan import Plan, PlannedStage
-from fusechat.runner.child import Child, Heard, Launcher
+from fusechat.runner.child import Child, CommandLine, Heard, Launcher
 from fusechat.runner.machine import thread_environment
 from fusechat.runner.schedule import Machine, Task, gpus_of, startable, tasks_of
 from fusechat.stages.context import stage_directory
@@ -89,6 +89,7 @@ class LocalExecutor:
         machine: Machine,
         observer: Observer,
         logs: Path,
+        command_line: CommandLine,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._storage = storage
@@ -98,7 +99,7 @@ class LocalExecutor:
         self._logs = logs
         self._extra_environment = dict(environment or {})
         self._events: queue.SimpleQueue[Heard] = queue.SimpleQueue()
-        self._launcher = Launcher(self._events, warm=TORCH_KINDS)
+        self._launcher = Launcher(self._events, command_line, warm=TORCH_KINDS)
         self._free_gpus = list(range(machine.gpus))
         self._gpus: dict[str, list[int]] = {}
 
