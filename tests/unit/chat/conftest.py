@@ -9,15 +9,16 @@ from transformers import PreTrainedTokenizerFast
 MARKERS = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
 
 
-def byte_level(*, frame: str = "$A") -> PreTrainedTokenizerFast:
-    """Every byte a token, no merges; `frame` is what the tokenizer adds around a text."""
+def byte_level(*, frame: str = "$A", special: bool = True) -> PreTrainedTokenizerFast:
+    """Every byte a token, no merges; `frame` is what the tokenizer adds around a text; `special` flags ChatML's."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(marker, special=True, normalized=False) for marker in MARKERS])
-    special = [(marker, backend.token_to_id(marker)) for marker in MARKERS]
-    backend.post_processor = processors.TemplateProcessing(single=frame, special_tokens=special)
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in MARKERS[:3]])
+    backend.add_tokens([AddedToken(name, special=special, normalized=False) for name in MARKERS[3:]])
+    ids = [(marker, backend.token_to_id(marker)) for marker in MARKERS]
+    backend.post_processor = processors.TemplateProcessing(single=frame, special_tokens=ids)
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 

@@ -6,11 +6,13 @@ import pytest
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
+from fusechat.chat.reasons import Dropped, Reason
 from fusechat.chat.render import ChatTokenizer
 from fusechat.chat.vocabulary import piece_table, vocabulary_of
 from fusechat.errors import ConfigurationError
-from fusechat.tables import TokenRole
+from fusechat.tables import Conversation, Message, TokenRole
 from tests import chat_templates
+from tests.unit.chat.conftest import byte_level
 
 
 def chat(tokenizer: PreTrainedTokenizerFast, template: str | None) -> ChatTokenizer:
@@ -40,6 +42,19 @@ def test_roles(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
     assert vocabulary.roles[256:261].tolist() == [TokenRole.CONTROL] * 4 + [TokenRole.END_OF_TURN]
     assert vocabulary.roles[261:].tolist() == [TokenRole.UNUSED] * 11
     assert vocabulary.pieces[260:] == (b"<|im_end|>", *(b"",) * 11)
+
+
+def test_markers_that_are_not_flagged_as_special_are_control_tokens_all_the_same() -> None:
+    """As in several released ChatML models; other added tokens stay text."""
+    tokenizer = byte_level(special=False)
+    tokenizer.add_tokens(["<think>"])
+    vocabulary = vocabulary_of(chat(tokenizer, chat_templates.CHATML), 262)
+    assert vocabulary.pieces[259:] == (b"<|im_start|>", b"<|im_end|>", b"<think>")
+    assert vocabulary.roles[259:].tolist() == [TokenRole.CONTROL, TokenRole.END_OF_TURN, TokenRole.TEXT]
+    for text, dropped in (("<|im_start|>", True), ("<|im_end|>", True), ("<think>", False)):
+        conversation = Conversation(0, (Message("user", f"a{text}"), Message("assistant", "b")))
+        rendering = chat(tokenizer, chat_templates.CHATML).render(conversation)
+        assert (rendering == Dropped(Reason.SPECIAL_TOKEN_TEXT)) == dropped
 
 
 def test_ids_beyond_the_output_layer_are_left_out(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
