@@ -15,7 +15,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from fusechat.extraction.batches import Batch, plan_batches
-from fusechat.extraction.forward import input_device, out_of_memory_explained
+from fusechat.extraction.forward import context_size, input_device, out_of_memory_explained
 from fusechat.tables import Int32
 
 
@@ -77,13 +77,8 @@ def _plan(model: PreTrainedModel, prompts: Sequence[Int32], options: GenerationO
             yield batch, new_tokens
 
 
-def _context(model: PreTrainedModel) -> int | None:
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(context) if context else None
-
-
 def _room(model: PreTrainedModel, prompt_length: int, options: GenerationOptions) -> int:
-    context = _context(model)
+    context = context_size(model)
     return options.max_new_tokens if context is None else min(options.max_new_tokens, context - prompt_length)
 
 

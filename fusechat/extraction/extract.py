@@ -11,11 +11,12 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from fusechat.errors import InvalidDataError
+from fusechat.errors import ConfigurationError, InvalidDataError
 from fusechat.extraction.batches import Batch, plan_batches
 from fusechat.extraction.forward import (
     LOGITS_BYTES,
     check_top_k,
+    context_size,
     input_device,
     out_of_memory_explained,
     output_size,
@@ -64,7 +65,8 @@ def extract_chunk(
 
     Batches are planned from `renderings` alone, so equal chunks give equal bytes on equal hardware, whatever worker
     runs them. A row with logits that are not finite stays, with NaN (see `top_k.score_rows`). Raises InvalidDataError
-    for token ids outside the model, ConfigurationError for too large a top_k, AcceleratorOutOfMemoryError.
+    for token ids outside the model, ConfigurationError for too large a top_k or too long a conversation,
+    AcceleratorOutOfMemoryError.
     """
     check_top_k(model, top_k)
     scores = _scores(model, renderings, top_k, token_budget, on_batch, logits_bytes)
@@ -100,6 +102,7 @@ def _scores(
     on_batch: OnBatch | None,
     logits_bytes: int,
 ) -> list[_Scores]:
+    _check_lengths(renderings, context_size(model))
     _check_ids(renderings, output_size(model))
     empty = _Scores(np.empty(0, np.float32), np.empty((0, top_k), np.int32), np.empty((0, top_k), np.float16))
     scores = [empty] * len(renderings)
@@ -173,6 +176,15 @@ def _batch_done(batch: Batch, rows: Sequence[Rendering], done: Sequence[_Scores]
         loss_tokens=sum(len(r.position) for r in rows),
         non_finite_tokens=sum(int(np.isnan(s.gold_nats).sum()) for s in done),
     )
+
+
+def _check_lengths(renderings: Sequence[Rendering], context: int | None) -> None:
+    longest = max((len(r.input_ids) for r in renderings), default=0)
+    if context is not None and longest > context:
+        raise ConfigurationError(
+            f"A conversation has {longest} tokens, and the model's positions end at {context}",
+            mend=f"Set this model's maxLength to {context} or less.",
+        )
 
 
 def _check_ids(renderings: Sequence[Rendering], vocabulary: int) -> None:

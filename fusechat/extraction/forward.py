@@ -34,6 +34,12 @@ def output_size(model: PreTrainedModel) -> int:
     return int(size or model.config.get_text_config().vocab_size)
 
 
+def context_size(model: PreTrainedModel) -> int | None:
+    """Tokens that the model's positions reach; None where they have no end."""
+    size = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(size) if size else None
+
+
 def input_device(model: PreTrainedModel) -> torch.device:
     """Where token ids go. The host for an offloaded embedding: accelerate's hooks take them from there."""
     weight = model.get_input_embeddings().weight

@@ -162,6 +162,16 @@ def test_more_than_the_vocabulary_cannot_be_kept(tiny_model: TinyModel, random_r
     np.testing.assert_allclose(np.exp(whole.top_logprobs.astype(np.float64)).sum(axis=1), 1, atol=1e-3)
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_conversation_longer_than_the_models_context_is_refused(
+    architecture: str, tiny_model: TinyModel, random_renderings: Renderings
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"257 tokens.*end at 256\n.*maxLength to 256"):
+        extract_chunk(tiny_model(architecture), random_renderings([9, 257]), top_k=3, token_budget=64)
+    (whole,) = extract_chunk(tiny_model(architecture), random_renderings([256]), top_k=3, token_budget=64)
+    assert np.isfinite(whole.gold_nats).all()
+
+
 def test_the_model_is_left_as_it_was(tiny_model: TinyModel, random_renderings: Renderings) -> None:
     model = tiny_model("llama")
     ids = torch.arange(3, 9)[None]
