@@ -92,7 +92,7 @@ def _npm(package: str) -> Callable[[Path], None]:
         npm = node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         with tempfile.TemporaryDirectory() as temporary:
             command = [str(node / "bin" / "node"), str(npm), "pack", "--silent", f"{package}@{NPM_VERSION}"]
-            subprocess.run(command, cwd=temporary, check=True, timeout=300)
+            subprocess.run(command, cwd=temporary, check=True, timeout=300, stdout=subprocess.DEVNULL)
             (archive,) = Path(temporary).glob("*.tgz")
             with tarfile.open(archive) as tar:
                 for member in tar.getmembers():
