@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from enum import StrEnum
 from typing import Any
 
 from fusechat.fusion.batches import BatchPlan
@@ -12,7 +13,16 @@ from fusechat.fusion.settings import DeepSpeedSettings, Offload, TrainingSetting
 NEVER = 2**31 - 1
 
 
-def deepspeed_config(settings: TrainingSettings, plan: BatchPlan, *, bfloat16: bool) -> dict[str, Any] | None:
+class Compute(StrEnum):
+    """How the forward and backward get their type; masters are float32 in each."""
+
+    FLOAT32 = "float32"
+    BFLOAT16_COPY = "a bfloat16 copy beside the masters"
+    """DeepSpeed's own: half the memory, but the masters begin as the copy. For pivots that are bfloat16 on disk."""
+    AUTOCAST = "bfloat16 where it is safe, over float32 weights"
+
+
+def deepspeed_config(settings: TrainingSettings, plan: BatchPlan, compute: Compute) -> dict[str, Any] | None:
     """The dictionary that transformers and DeepSpeed read; None where the run uses no DeepSpeed."""
     deepspeed = settings.deepspeed
     if deepspeed is None:
@@ -23,7 +33,8 @@ def deepspeed_config(settings: TrainingSettings, plan: BatchPlan, *, bfloat16: b
         "gradient_accumulation_steps": plan.accumulation,
         "gradient_clipping": settings.max_grad_norm,
         "zero_optimization": _zero(deepspeed),
-        "bf16": {"enabled": bfloat16},
+        "bf16": {"enabled": compute is Compute.BFLOAT16_COPY},
+        "torch_autocast": {"enabled": compute is Compute.AUTOCAST, "dtype": "bfloat16"},
         # gradients of many micro batches are summed: 8 bits of mantissa are too few
         "data_types": {"grad_accum_dtype": "fp32"},
         # the optimiser is torch's AdamW everywhere, so that results do not hang on a compiler being there

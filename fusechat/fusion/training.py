@@ -18,12 +18,12 @@ from transformers import TrainingArguments
 from fusechat.errors import FuseChatError, InterruptedStageError
 from fusechat.fusion.batches import BatchPlan
 from fusechat.fusion.checkpointing import CheckpointStore, RunIdentity, fresh_directory, refuse_other_world_sizes
-from fusechat.fusion.deepspeed_config import deepspeed_config, join_process_group, prepare_process
+from fusechat.fusion.deepspeed_config import Compute, deepspeed_config, join_process_group, prepare_process
 from fusechat.fusion.examples import ExampleStore
 from fusechat.fusion.failures import failures_explained
 from fusechat.fusion.metrics import METRICS_FILE, MetricsLog
 from fusechat.fusion.model import FusionObjective, load_pivot
-from fusechat.fusion.saving import ChangedElements, save_target
+from fusechat.fusion.saving import ChangedElements, PivotWeights, save_target
 from fusechat.fusion.settings import Precision, TrainingJob, TrainingSettings
 from fusechat.fusion.stopping import StopRequest
 from fusechat.fusion.trainer import FusionTrainer, Progress, TrainingRun, local_rank
@@ -72,9 +72,9 @@ def _train(job: TrainingJob, store: CheckpointStore, progress: Progress, began: 
     held_out = None if job.held_out_directory is None else ExampleStore(job.held_out_directory)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     plan = BatchPlan(len(examples), settings.global_batch_size, settings.micro_batch_size, world_size)
-    bfloat16 = _bfloat16(settings)
+    compute = _compute(settings, job.model_directory)
     # before the model: under ZeRO-3 it is sharded as it is loaded, which these arguments switch on
-    arguments = training_arguments(settings, plan, job.work_directory, bfloat16=bfloat16)
+    arguments = training_arguments(settings, plan, job.work_directory, compute)
     identity = RunIdentity(
         world_size, _stage(settings), settings.global_batch_size, len(examples), plan.steps * settings.epochs
     )
@@ -95,7 +95,7 @@ def _train(job: TrainingJob, store: CheckpointStore, progress: Progress, began: 
         stop=StopRequest(job.stop_file),
         metrics=metrics,
         progress=progress,
-        autocast=bfloat16 and settings.deepspeed is None,
+        autocast=compute is Compute.AUTOCAST and settings.deepspeed is None,
     )
     trainer = FusionTrainer(model, arguments, objective, run)
     with run.stop.listening():
@@ -116,7 +116,7 @@ def _train(job: TrainingJob, store: CheckpointStore, progress: Progress, began: 
 
 
 def training_arguments(
-    settings: TrainingSettings, plan: BatchPlan, directory: Path, *, bfloat16: bool
+    settings: TrainingSettings, plan: BatchPlan, directory: Path, compute: Compute
 ) -> TrainingArguments:
     """Everything the Trainer is left to decide by itself is switched off; joins the process group of torchrun."""
     if settings.deepspeed is not None:
@@ -135,7 +135,8 @@ def training_arguments(
         optim="adamw_torch",
         seed=settings.seed,
         use_cpu=not torch.cuda.is_available(),
-        deepspeed=deepspeed_config(settings, plan, bfloat16=bfloat16),
+        bf16=compute is Compute.BFLOAT16_COPY,
+        deepspeed=deepspeed_config(settings, plan, compute),
         remove_unused_columns=False,
         average_tokens_across_devices=False,
         logging_strategy="no",
@@ -153,10 +154,13 @@ def training_arguments(
     return arguments
 
 
-def _bfloat16(settings: TrainingSettings) -> bool:
-    if settings.precision is Precision.AUTO:
-        return torch.cuda.is_available()
-    return settings.precision is Precision.BFLOAT16
+def _compute(settings: TrainingSettings, pivot_directory: Path) -> Compute:
+    automatic = settings.precision is Precision.AUTO and torch.cuda.is_available()
+    if not automatic and settings.precision is not Precision.BFLOAT16:
+        return Compute.FLOAT32
+    # DeepSpeed makes its masters from the copy: a pivot with more digits would lose them
+    lossless = PivotWeights(pivot_directory).one_dtype is torch.bfloat16
+    return Compute.BFLOAT16_COPY if lossless and _stage(settings) > 0 else Compute.AUTOCAST
 
 
 def _stage(settings: TrainingSettings) -> int:

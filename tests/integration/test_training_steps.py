@@ -1,4 +1,7 @@
-"""One optimiser step is the same however the global batch is cut: 1 x 8, 4 x 2 accumulated, 2 processes x 4."""
+"""One optimiser step is the same however the global batch is cut: 1 x 8, 4 x 2 accumulated, 2 processes x 4.
+
+And in bfloat16 it is one of float32 master weights.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 sys.path.insert(0, str(Path(__file__).parent))
 import training_inputs as inputs_of
 import training_ranks as ranks
+
+from fusechat.fusion.settings import DeepSpeedSettings, Offload, Precision, SaveDtype
 
 pytestmark = pytest.mark.slow
 
@@ -45,9 +50,9 @@ def step(directory: Path, inputs: Path, zero: int | None, micro_batch: int, worl
 
 
 def load(output: Path) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
 
-    return load_file(output / "model.safetensors")
+    return {name: tensor.float().numpy() for name, tensor in load_file(output / "model.safetensors").items()}
 
 
 @pytest.mark.parametrize(
@@ -68,3 +73,34 @@ def test_a_step_is_equal(zero: int | None, cut: str, inputs: Path, reference: Pa
     (record, held_out), (expected_record, expected_held_out) = ranks.records(output), ranks.records(reference)
     assert record == pytest.approx(expected_record, rel=1e-6)
     assert held_out == pytest.approx(expected_held_out, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    "deepspeed",
+    [None, DeepSpeedSettings(0), DeepSpeedSettings(2), DeepSpeedSettings(3, Offload.OPTIMIZER_AND_PARAMETERS)],
+    ids=["alone", "ZeRO 0", "ZeRO 2", "ZeRO 3 with offload"],
+)
+def test_bfloat16_computes_over_float32_masters(
+    deepspeed: DeepSpeedSettings | None, dtype: str, inputs: Path, reference: Path, tmp_path: Path
+) -> None:
+    """A step of 1e-6 is far below half a bfloat16 step of these weights; every weight must move by just that."""
+    inputs_of.write_pivot(tmp_path / "pivot", dtype=dtype)
+    settings = replace(
+        inputs_of.SETTINGS,
+        deepspeed=deepspeed,
+        precision=Precision.BFLOAT16,
+        save_dtype=SaveDtype.FLOAT32,
+        gradient_checkpointing=True,
+        learning_rate=1e-6,
+    )
+    job = replace(inputs_of.job_at(tmp_path, inputs, settings), model_directory=tmp_path / "pivot")
+    ranks.run(job, 2)
+    before, after = load(tmp_path / "pivot"), load(job.output_directory / "model")
+    for name, tensor in after.items():
+        moved = np.abs(tensor.astype(np.float64) - before[name].astype(np.float64))
+        assert moved.max() < 1.2e-6, name
+        assert (moved > 0.5e-6).mean() > (0.3 if "embed" in name else 0.8), name
+    (record, _), (expected, _) = ranks.records(job.output_directory), ranks.records(reference)
+    assert record["loss"] == pytest.approx(expected["loss"], rel=2e-3)
+    assert record["grad_norm"] == pytest.approx(expected["grad_norm"], rel=2e-2)

@@ -13,7 +13,7 @@ import torch
 from fusechat.errors import AcceleratorOutOfMemoryError, ConfigurationError, TemporaryError
 from fusechat.fusion.batches import BatchPlan
 from fusechat.fusion.checkpointing import RunIdentity
-from fusechat.fusion.deepspeed_config import deepspeed_config
+from fusechat.fusion.deepspeed_config import Compute, deepspeed_config
 from fusechat.fusion.failures import failures_explained
 from fusechat.fusion.metrics import MetricsLog
 from fusechat.fusion.settings import (
@@ -60,18 +60,18 @@ def test_a_job_survives_the_way_to_the_ranks(settings: TrainingSettings, path: P
 @pytest.mark.parametrize("stage", range(4))
 def test_deepspeed_is_told_the_batch_as_planned(stage: int) -> None:
     settings = replace(PLAIN, deepspeed=DeepSpeedSettings(stage), max_grad_norm=0.5)
-    config = deepspeed_config(settings, BatchPlan(1000, 128, 4, 8), bfloat16=True)
+    config = deepspeed_config(settings, BatchPlan(1000, 128, 4, 8), Compute.BFLOAT16_COPY)
     assert config is not None
     assert config["train_batch_size"] == 128
     assert config["train_micro_batch_size_per_gpu"] * config["gradient_accumulation_steps"] * 8 == 128
     assert config["gradient_clipping"] == 0.5
     assert config["zero_optimization"]["stage"] == stage
     assert "offload_optimizer" not in config["zero_optimization"]
-    assert deepspeed_config(PLAIN, BatchPlan(1000, 128, 4, 1), bfloat16=False) is None
+    assert deepspeed_config(PLAIN, BatchPlan(1000, 128, 4, 1), Compute.FLOAT32) is None
 
 
 def test_offload_goes_with_its_stages() -> None:
-    zero = deepspeed_config(RICH, BatchPlan(1000, 128, 4, 8), bfloat16=True)["zero_optimization"]  # type: ignore[index]
+    zero = deepspeed_config(RICH, BatchPlan(1000, 128, 4, 8), Compute.BFLOAT16_COPY)["zero_optimization"]  # type: ignore[index]
     assert zero["offload_optimizer"] == zero["offload_param"] == {"device": "cpu"}
     with pytest.raises(ConfigurationError, match="zeroStage 2"):
         DeepSpeedSettings(2, Offload.OPTIMIZER_AND_PARAMETERS)
