@@ -12,7 +12,8 @@ from fusechat.cli.options import JobFile, Json
 
 if TYPE_CHECKING:
     from fusechat.cli.planning import PlannedJob
-    from fusechat.runner.local import Observer, Outcome
+    from fusechat.runner.local import Outcome
+    from fusechat.runner.observer import Observer
 
 
 def run(

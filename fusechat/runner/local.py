@@ -8,46 +8,32 @@ from __future__ import annotations
 import queue
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 from fusechat.errors import FuseChatError, InterruptedStageError, TemporaryError
 from fusechat.plan import Plan, PlannedStage
-from fusechat.runner.child import Child, CommandLine, Heard, Launcher
-from fusechat.runner.machine import thread_environment
+from fusechat.runner.child import Child, Events, Heard, Launcher, StopAsked
+from fusechat.runner.damage import withdrawal_reason
+from fusechat.runner.machine import library_environment
+from fusechat.runner.observer import Observer
+from fusechat.runner.processes import CommandLine
 from fusechat.runner.schedule import Machine, Task, gpus_of, startable, tasks_of
+from fusechat.runner.stopping import stop_requests
 from fusechat.stages.context import stage_directory
 from fusechat.storage.base import Storage
+from fusechat.storage.local import local_errors
 from fusechat.storage.outputs import CompletenessState
+from fusechat.storage.sweeping import sweep
 
 TEMPORARY = TemporaryError.exit_code
 TORCH_KINDS = ("extract", "fuse", "merge", "evaluate")
 GRACE_SECONDS = 60.0
 """Time for a checkpoint after Ctrl-C before a child is killed."""
-
-
-class Observer(Protocol):
-    """Whoever shows what happens."""
-
-    def cached(self, stage: PlannedStage) -> None:
-        """The stage's output was there already."""
-
-    def damaged(self, stage: PlannedStage, reason: str) -> None:
-        """The stage's output is not whole; it will be made again."""
-
-    def started(self, task: Task) -> None:
-        """A process begins."""
-
-    def progressed(self, task: Task, line: Mapping[str, Any]) -> None:
-        """A process tells how far it is."""
-
-    def finished(self, stage: PlannedStage, details: Mapping[str, Any]) -> None:
-        """A stage is complete; `details` are its manifest's."""
-
-    def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
-        """A process ended with an error; `again`: it will be tried again."""
+MAX_REPAIRS = 20
+"""Times that one stage is made again in one run because it was found damaged: a disk that damages everything must not
+keep the run for ever."""
 
 
 class StageFailedError(FuseChatError):
@@ -71,12 +57,28 @@ class Outcome:
 @dataclass
 class _State:
     waiting: list[Task] = field(default_factory=list)
+    delayed: list[tuple[float, Task]] = field(default_factory=list)
+    """Tasks to try again, and when (monotonic seconds)."""
     running: dict[str, Child] = field(default_factory=dict)
     done: dict[str, None] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
-    failure: tuple[Task, int, Path] | None = None
+    """Starts that count, by task."""
+    starts: Counter[str] = field(default_factory=Counter)
+    repairs: Counter[str] = field(default_factory=Counter)
+    """Times that a stage was found damaged."""
+    failure: StageFailedError | None = None
+
+    def unfinished(self, stage: PlannedStage) -> list[Task]:
+        """The stage's tasks that wait or run."""
+        tasks = [*self.waiting, *(task for _, task in self.delayed), *(child.task for child in self.running.values())]
+        return [task for task in tasks if task.stage.name == stage.name]
+
+    def forget(self, stage: PlannedStage) -> None:
+        """What has not started of the stage need not start."""
+        self.waiting = [task for task in self.waiting if task.stage.name != stage.name]
+        self.delayed = [(when, task) for when, task in self.delayed if task.stage.name != stage.name]
 
 
 class LocalExecutor:
@@ -98,8 +100,8 @@ class LocalExecutor:
         self._observer = observer
         self._logs = logs
         self._extra_environment = dict(environment or {})
-        self._events: queue.SimpleQueue[Heard] = queue.SimpleQueue()
-        self._launcher = Launcher(self._events, command_line, warm=TORCH_KINDS)
+        self._events: Events = queue.SimpleQueue()
+        self._launcher = Launcher(self._events, command_line, logs, warm=TORCH_KINDS)
         self._free_gpus = list(range(machine.gpus))
         self._gpus: dict[str, list[int]] = {}
 
@@ -107,24 +109,32 @@ class LocalExecutor:
         """Runs every stage that is not complete.
 
         StageFailedError with the stage's exit code when one fails for good: running stages finish first, nothing new
-        starts. InterruptedStageError after Ctrl-C, when the children have saved what they had.
+        starts. InterruptedStageError after Ctrl-C or SIGTERM, when the children have saved what they had; a second one
+        kills them.
         """
         state = _State()
-        for stage in self._plan.stages:
-            if wanted(stage):
-                self._enter(stage, state)
-        if sum(task.stage.kind in TORCH_KINDS for task in state.waiting) > 1:
-            self._launcher.warm_up(self._environment())
-        try:
-            self._loop(state, attempts)
-        except KeyboardInterrupt:
-            self._stop(state)
+        with stop_requests(self._events):
+            for stage in self._plan.stages:
+                if wanted(stage):
+                    self._enter(stage, state)
+            if state.waiting:
+                self._prepare(state)
+            stopped = self._loop(state, attempts)
+            if stopped:
+                self._stop(state)
+        if stopped:
             raise InterruptedStageError(
-                "Stopped.", mend="What was finished is kept; run the same command to go on."
-            ) from None
+                f"Stopped by {stopped.signal.name}.", mend="What was finished is kept; run the same command to go on."
+            )
         if state.failure:
-            raise _failure(*state.failure)
+            raise state.failure
         return Outcome(tuple(state.ran), tuple(state.cached))
+
+    def _prepare(self, state: _State) -> None:
+        with local_errors(self._logs):
+            self._logs.mkdir(parents=True, exist_ok=True)
+            if sum(task.stage.kind in TORCH_KINDS for task in state.waiting) > 1:
+                self._launcher.warm_up(self._environment())
 
     def _enter(self, stage: PlannedStage, state: _State) -> None:
         completeness = stage_directory(self._storage, stage).completeness()
@@ -138,32 +148,54 @@ class LocalExecutor:
             self._observer.damaged(stage, completeness.reason)
         state.waiting += tasks_of(stage)
 
-    def _loop(self, state: _State, attempts: int) -> None:
-        while state.waiting or state.running:
-            if not state.failure:
-                running = [child.task for child in state.running.values()]
-                for task in startable(self._plan, state.waiting, state.done, running, self._machine):
-                    self._start(task, state)
-            if not state.running:
-                return
-            heard = self._events.get()
-            if heard.line is not None:
-                self._observer.progressed(heard.task, heard.line)
-            elif heard.exit_code is not None:
-                self._ended(heard.task, heard.exit_code, state, attempts)
+    def _loop(self, state: _State, attempts: int) -> StopAsked | None:
+        """Until nothing is left to do, or somebody asks to stop."""
+        while state.waiting or state.delayed or state.running:
+            self._start_what_can(state)
+            if not state.running and not state.delayed:
+                return None
+            event = self._next_event(state)
+            if isinstance(event, StopAsked):
+                return event
+            if event is not None and event.line is not None:
+                self._observer.progressed(event.task, event.line)
+            elif event is not None and event.exit_code is not None:
+                self._ended(event.task, event.exit_code, state, attempts)
+        return None
+
+    def _start_what_can(self, state: _State) -> None:
+        if state.failure:
+            state.delayed.clear()
+            return
+        running = [child.task for child in state.running.values()]
+        for task in startable(self._plan, state.waiting, state.done, running, self._machine):
+            self._start(task, state)
+
+    def _next_event(self, state: _State) -> Heard | StopAsked | None:
+        """None when it is time to try a delayed task again, which then waits for its turn."""
+        if not state.delayed:
+            return self._events.get()
+        due, task = min(state.delayed, key=lambda entry: entry[0])
+        try:
+            return self._events.get(timeout=max(due - time.monotonic(), 0.0))
+        except queue.Empty:
+            state.delayed.remove((due, task))
+            state.waiting.append(task)
+            return None
 
     def _start(self, task: Task, state: _State) -> None:
         state.waiting.remove(task)
         state.attempts[task.label] += 1
-        log = self._logs / f"{task.stage.name}.{task.worker}.log"
+        state.starts[task.label] += 1
         plan_uri = f"{self._storage.uri}/{self._plan.key}"
-        state.running[task.label] = self._launcher.launch(task, plan_uri, self._environment_of(task), log)
+        environment = self._environment_of(task)
+        state.running[task.label] = self._launcher.launch(task, state.starts[task.label], plan_uri, environment)
         self._observer.started(task)
 
     def _environment(self) -> dict[str, str]:
         """What the libraries of every stage read."""
         threads = max(stage.resources.threads for stage in self._plan.stages)
-        return self._extra_environment | thread_environment(threads)
+        return self._extra_environment | library_environment(threads)
 
     def _environment_of(self, task: Task) -> dict[str, str]:
         environment = self._environment()
@@ -176,79 +208,88 @@ class LocalExecutor:
     def _ended(self, task: Task, code: int, state: _State, attempts: int) -> None:
         child = state.running.pop(task.label)
         self._free_gpus += self._gpus.pop(task.label, [])
-        if code == 0:
-            self._settle(task, state)
+        # another run's process may have completed the stage while this one was failing
+        if code == 0 or stage_directory(self._storage, task.stage).is_complete():
+            self._settle(task, state, attempts)
             return
+        if self._revisit_inputs(task.stage, state):
+            state.attempts[task.label] -= 1  # it did not fail itself
         # a process killed from outside (-9, -15) says nothing about the stage: try again
         again = (code == TEMPORARY or code < 0) and state.attempts[task.label] < attempts
-        self._observer.failed(task, code, child.log, again=again)
+        self._observer.failed(task, code, child.log.path, again=again)
         if again:
-            state.waiting.append(task)
-            self._revisit_inputs(task.stage, state)
-            time.sleep(min(2.0 ** (state.attempts[task.label] - 1), 30.0) * 0.5)
+            pause = 0.5 * min(2.0 ** (state.attempts[task.label] - 1), 60.0)
+            state.delayed.append((time.monotonic() + pause, task))
         elif state.failure is None:
-            state.failure = (task, code, child.log)
+            state.failure = _failure(task, code, child)
 
-    def _settle(self, task: Task, state: _State) -> None:
+    def _settle(self, task: Task, state: _State, attempts: int) -> None:
         """A process ended well: the stage is complete, or other workers are still at it."""
-        stage = task.stage
-        others = [t for t in (*state.waiting, *(c.task for c in state.running.values())) if t.stage.name == stage.name]
-        manifest = stage_directory(self._storage, stage).manifest()
-        if manifest is not None:
-            state.waiting = [t for t in state.waiting if t.stage.name != stage.name]
-            if stage.name not in state.done:
-                state.done[stage.name] = None
-                state.ran.append(stage.name)
-                self._observer.finished(stage, manifest.details)
-        elif not others:
+        stage, directory = task.stage, stage_directory(self._storage, task.stage)
+        if stage.name in state.done:
+            return
+        if directory.is_complete():
+            manifest = directory.manifest()
+            assert manifest is not None
+            state.forget(stage)
+            state.done[stage.name] = None
+            state.ran.append(stage.name)
+            self._observer.finished(stage, manifest.details)
+            sweep(directory)
+        elif not state.unfinished(stage):
             # every worker ended, yet a part is missing: one was withdrawn as damaged meanwhile
+            if state.attempts[task.label] >= attempts:
+                state.failure = state.failure or StageFailedError(
+                    f"Every worker of stage {stage.name} ended well {attempts} times, but its output is not complete.",
+                    code=TEMPORARY,
+                    mend="Run the same command again; if it persists, the storage loses files.",
+                )
             state.waiting += tasks_of(stage)
 
-    def _revisit_inputs(self, stage: PlannedStage, state: _State) -> None:
-        """A stage that ended with 75 may have found an input damaged: such an input is made again first."""
+    def _revisit_inputs(self, stage: PlannedStage, state: _State) -> bool:
+        """Whether an input was found damaged, by the stage or now; it is made again first."""
+        found = False
         for name in sorted(set(stage.inputs.values())):
-            if name in state.done:
-                planned = self._plan.stage(name)
-                completeness = stage_directory(self._storage, planned).completeness()
-                if completeness.state is not CompletenessState.COMPLETE:
-                    del state.done[name]
-                    self._observer.damaged(planned, completeness.reason)
-                    self._enter_again(planned, completeness.state, completeness.reason, state)
-
-    def _enter_again(self, stage: PlannedStage, found: CompletenessState, reason: str, state: _State) -> None:
-        if found is CompletenessState.DAMAGED:
-            stage_directory(self._storage, stage).withdraw(reason)
-        state.waiting += tasks_of(stage)
-        self._revisit_inputs(stage, state)
+            if name not in state.done:
+                continue
+            planned = self._plan.stage(name)
+            directory = stage_directory(self._storage, planned)
+            completeness = directory.completeness()
+            if completeness.state is CompletenessState.COMPLETE or state.repairs[name] >= MAX_REPAIRS:
+                continue
+            found = True
+            state.repairs[name] += 1
+            del state.done[name]
+            if completeness.state is CompletenessState.DAMAGED:
+                directory.withdraw(completeness.reason)
+            self._observer.damaged(planned, withdrawal_reason(directory) or completeness.reason)
+            state.waiting += tasks_of(planned)
+            self._revisit_inputs(planned, state)
+        return found
 
     def _stop(self, state: _State) -> None:
+        """Asks the children to save and end; kills them when their time is over, or when asked once more."""
         for child in state.running.values():
             child.terminate()
         deadline = time.monotonic() + GRACE_SECONDS
         while state.running:
             try:
-                heard = self._events.get(timeout=max(deadline - time.monotonic(), 0.1))
-            except (queue.Empty, KeyboardInterrupt):
+                event: Heard | StopAsked | None = self._events.get(timeout=max(deadline - time.monotonic(), 0.1))
+            except queue.Empty:
+                event = None
+            if event is None or isinstance(event, StopAsked):
                 for child in state.running.values():
                     child.kill()
                 deadline = time.monotonic() + GRACE_SECONDS
-                continue
-            if heard.exit_code is not None:
-                state.running.pop(heard.task.label, None)
+            elif event.exit_code is not None:
+                state.running.pop(event.task.label, None)
 
 
-def _failure(task: Task, code: int, log: Path) -> StageFailedError:
-    last = "\n".join(f"    {line}" for line in tail(log, 12))
+def _failure(task: Task, code: int, child: Child) -> StageFailedError:
+    last = "\n".join(f"    {line}" for line in child.log.tail(12))
+    ended = f"failed with exit code {code}" if code > 0 else f"was killed by signal {-code}"
     return StageFailedError(
-        f"Stage {task.label} failed with exit code {code}.\n{last}",
+        f"Stage {task.label} {ended}.\n{last}",
         code=code if code > 0 else TEMPORARY,
-        mend=f"The whole log: {log}. What was finished is kept; run the same command when it is mended.",
+        mend=f"The whole log: {child.log.path}. What was finished is kept; run the same command when it is mended.",
     )
-
-
-def tail(log: Path, lines: int) -> Sequence[str]:
-    """The last lines of a log."""
-    try:
-        return log.read_text(errors="replace").splitlines()[-lines:]
-    except OSError:
-        return []

@@ -7,11 +7,15 @@ from pathlib import Path
 
 from fusechat.runner.schedule import Machine
 
+_NVIDIA = Path("/proc/driver/nvidia")
 
-def thread_environment(threads: int) -> dict[str, str]:
+
+def library_environment(threads: int) -> dict[str, str]:
     """What makes the libraries of a stage use so many CPU threads. Idle threads sleep: stages share the cores."""
     count = str(threads)
-    return {
+    # DeepSpeed looks for an accelerator, and says so, unless it is told
+    accelerator = {} if _NVIDIA.exists() else {"DS_ACCELERATOR": "cpu"}
+    return accelerator | {
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,
@@ -40,5 +44,5 @@ def _gpu_count() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
-    driver = Path("/proc/driver/nvidia/gpus")
+    driver = _NVIDIA / "gpus"
     return len(list(driver.iterdir())) if driver.is_dir() else 0

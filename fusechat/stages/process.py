@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from types import FrameType
 from fusechat.errors import DamagedInputError, InterruptedStageError, UsageError
 from fusechat.plan import Plan, PlannedStage, StageKind
 from fusechat.stages.context import Progress, StageContext, Worker, stage_directory
+from fusechat.stages.disk import full_disk_explained
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
 
@@ -40,18 +42,27 @@ def run_stage(name: str, plan_uri: str, *, worker: Worker, attempt: str | None =
 
     Raises what the stage raises; DamagedInputError (75) if an input is not there whole.
     """
-    storage, plan = open_plan(plan_uri)
-    stage = plan.stage(name)
-    if stage_directory(storage, stage).is_complete():
-        return False
-    _require_inputs(storage, plan, stage)
-    run = _load(stage.kind)
-    with _scratch(name) as scratch, _terminate_as_interrupt():
-        context = StageContext(
-            plan, stage, storage, worker, attempt or new_attempt(), cache_directory(), scratch, Progress(name, worker)
-        )
-        run(context)
-    return True
+    # from the very first: imports take seconds, and a container's first process would not even hear SIGTERM
+    with _terminate_as_interrupt(), full_disk_explained():
+        storage, plan = open_plan(plan_uri)
+        stage = plan.stage(name)
+        if stage_directory(storage, stage).is_complete():
+            return False
+        _require_inputs(storage, plan, stage)
+        run = _load(stage)
+        with _scratch(name) as scratch:
+            context = StageContext(
+                plan,
+                stage,
+                storage,
+                worker,
+                attempt or new_attempt(),
+                cache_directory(),
+                scratch,
+                Progress(name, worker),
+            )
+            run(context)
+        return True
 
 
 def open_plan(plan_uri: str) -> tuple[Storage, Plan]:
@@ -77,9 +88,12 @@ def cache_directory() -> Path:
     return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fusechat"
 
 
-def _load(kind: StageKind) -> Callable[[StageContext], None]:
-    module, _, function = STAGES[kind].partition(":")
+def _load(stage: PlannedStage) -> Callable[[StageContext], None]:
+    module, _, function = STAGES[stage.kind].partition(":")
     run: Callable[[StageContext], None] = getattr(importlib.import_module(module), function)
+    if "torch" in sys.modules:
+        # whatever the environment says: results on a CPU depend on it
+        sys.modules["torch"].set_num_threads(stage.resources.threads)
     return run
 
 

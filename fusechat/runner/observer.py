@@ -1,0 +1,32 @@
+"""What the executor tells whoever shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from fusechat.plan import PlannedStage
+from fusechat.runner.schedule import Task
+
+
+class Observer(Protocol):
+    """Whoever shows what happens."""
+
+    def cached(self, stage: PlannedStage) -> None:
+        """The stage's output was there already."""
+
+    def damaged(self, stage: PlannedStage, reason: str) -> None:
+        """The stage's output is not whole; it will be made again."""
+
+    def started(self, task: Task) -> None:
+        """A process begins."""
+
+    def progressed(self, task: Task, line: Mapping[str, Any]) -> None:
+        """A process tells how far it is."""
+
+    def finished(self, stage: PlannedStage, details: Mapping[str, Any]) -> None:
+        """A stage is complete; `details` are its manifest's."""
+
+    def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
+        """A process ended with an error; `again`: it will be tried again."""
