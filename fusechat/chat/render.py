@@ -76,7 +76,9 @@ class ChatTokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self.pieces: PieceTable = piece_table(self._backend)
-        self._template = _chat_template(tokenizer, chat_template)
+        self.template_source = chat_template or _own_template(tokenizer)
+        """The Jinja source of the template in use; None if there is none."""
+        self._template = _compiled(self.template_source, tokenizer)
         self._prefix, self._suffix = self._text_frame()
         template_ends, markers = self._template_markers()
         self.end_of_turn_ids: tuple[int, ...] = tuple(dict.fromkeys((*template_ends, *self._suffix[:1])))
@@ -246,10 +248,15 @@ class ChatTokenizer:
         return self._template
 
 
-def _chat_template(tokenizer: PreTrainedTokenizerFast, given: str | None) -> ChatTemplate | None:
-    source = given or tokenizer.chat_template
+def _own_template(tokenizer: PreTrainedTokenizerFast) -> str | None:
+    """The template that the tokenizer ships; of several, the one called default."""
+    source = tokenizer.chat_template
     if isinstance(source, dict):
         source = source.get("default")
+    return source or None
+
+
+def _compiled(source: str | None, tokenizer: PreTrainedTokenizerFast) -> ChatTemplate | None:
     return ChatTemplate(source, tokenizer.special_tokens_map) if source else None
 
 
