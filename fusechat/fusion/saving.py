@@ -39,7 +39,7 @@ class ChangedElements:
 
 
 class PivotWeights:
-    """The pivot's safetensors files, by tensor name."""
+    """A model's safetensors files, by tensor name."""
 
     def __init__(self, directory: Path) -> None:
         self._files: dict[str, Path] = {}
@@ -60,7 +60,7 @@ class PivotWeights:
         dtypes = dict.fromkeys(self.dtypes.values())
         return next(iter(dtypes)) if len(dtypes) == 1 else None
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._files
 
     def read(self, name: str) -> torch.Tensor:
@@ -81,6 +81,7 @@ def save_target(
     shutil.rmtree(directory, ignore_errors=True)
     model.save_pretrained(directory, state_dict=state, max_shard_size=SHARD_SIZE)
     changed = _settle_types(directory, pivot, save_dtype)
+    _add_untrained(directory, pivot, dict(getattr(model, "all_tied_weights_keys", None) or {}))
     _copy_companions(pivot_directory, directory, save_dtype)
     return changed
 
@@ -122,8 +123,25 @@ def _settle_types(directory: Path, pivot: PivotWeights, save_dtype: SaveDtype) -
             changed += _differing(tensor, pivot.read(name)) if name in pivot else tensor.numel()
         if rewrite:
             save_file(tensors, path, metadata)
-    _refresh_index(directory)
+    _refresh_index(directory, {})
     return ChangedElements(changed, elements)
+
+
+def _add_untrained(directory: Path, pivot: PivotWeights, ties: Mapping[str, str]) -> None:
+    """What the pivot's files hold beside its parameters: second copies of tied weights, and tensors that transformers
+    does not load. Without them the target's names would differ from the pivot's, and no merge would take it."""
+    saved = PivotWeights(directory)
+    absent = [name for name in pivot.dtypes if name not in saved]
+    if not absent:
+        return
+    last = sorted(directory.glob("*.safetensors"))[-1]
+    with safe_open(last, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name in absent:
+        source = ties.get(name)
+        tensors[name] = saved.read(source) if source is not None and source in saved else pivot.read(name)
+    save_file(tensors, last, metadata)
+    _refresh_index(directory, dict.fromkeys(absent, last.name))
 
 
 def _typed(tensor: torch.Tensor, name: str, pivot: PivotWeights, save_dtype: SaveDtype) -> torch.Tensor:
@@ -136,10 +154,11 @@ def _differing(saved: torch.Tensor, before: torch.Tensor) -> int:
     return int((saved != before.to(saved.dtype)).sum())
 
 
-def _refresh_index(directory: Path) -> None:
-    """The index of shards states bytes, which another type changes."""
+def _refresh_index(directory: Path, added: Mapping[str, str]) -> None:
+    """The index of shards states bytes, which another type changes, and where each tensor is."""
     for index in directory.glob("*.safetensors.index.json"):
         value = json.loads(index.read_text())
+        value["weight_map"] |= added
         value["metadata"]["total_size"] = sum(
             tensor.numel() * tensor.element_size() for tensor in _tensors(directory, value["weight_map"])
         )

@@ -154,3 +154,18 @@ def test_a_flipped_bit_falls_back_and_another_world_size_is_refused(inputs: Path
     begun_again = replace(again(job, "fourth"), begin_again=True)
     ranks.run(begun_again, 2)
     assert steps_run(begun_again) == list(range(1, STEPS + 1))
+
+
+def test_a_pivot_that_is_not_finite_is_told_of_at_the_first_step(inputs: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    pivot = inputs_of.write_pivot(tmp_path / "pivot")
+    weights = load_file(pivot / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, pivot / "model.safetensors", {"format": "pt"})
+    job = replace(job_of(tmp_path / "job", inputs, 2), model_directory=pivot)
+    assert ranks.start(job, 2).wait(patience=20) == [ConfigurationError.exit_code] * 2
+    failure = first_failure(job.work_directory)
+    assert failure is not None
+    assert "diverged at step 1" in failure.message
+    assert "weights are finite" in failure.mend

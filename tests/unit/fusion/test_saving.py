@@ -93,6 +93,31 @@ def test_every_tensor_gets_its_own_type_and_the_index_its_true_size(
     assert index["metadata"]["total_size"] == sum(t.numel() * t.element_size() for t in after.values())
 
 
+@pytest.mark.parametrize("shard_size", ["5GB", "30KB"])
+def test_tensors_that_training_does_not_hold_are_there_all_the_same(
+    shard_size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second copy of tied weights follows the first; a buffer of older files stays as it was."""
+    pivot = pivot_on_disk(tmp_path / "pivot", torch.bfloat16, tied=True)
+    tensors = load_file(pivot / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.arange(4.0)
+    save_file(tensors, pivot / "model.safetensors", {"format": "pt"})
+    monkeypatch.setattr(saving, "SHARD_SIZE", shard_size)
+    model = trained(pivot, 0.5)
+    with torch.no_grad():
+        model.model.embed_tokens.weight += 0.5
+    changed = save_target(model, tmp_path / "target", pivot, SaveDtype.PIVOT, rank=0)
+    after = {n: t for shard in (tmp_path / "target").glob("*.safetensors") for n, t in load_file(shard).items()}
+    assert after.keys() == tensors.keys()
+    assert torch.equal(after["lm_head.weight"], (tensors["lm_head.weight"].float() + 0.5).bfloat16())
+    assert torch.equal(after["model.layers.0.self_attn.rotary_emb.inv_freq"], torch.arange(4.0))
+    assert changed is not None
+    assert changed.changed == 32 * 48 + 97 * 32, "tied weights count once"
+    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "target", dtype=torch.bfloat16)
+    assert torch.equal(reloaded.lm_head.weight, after["model.embed_tokens.weight"])
+
+
 def test_experts_go_back_to_the_names_on_disk(tmp_path: Path) -> None:
     """transformers holds a layer's experts as one tensor; merges compare files."""
     torch.manual_seed(0)
