@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from fusechat.cli.options import Json
+from fusechat.cli.output import console, print_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,37 +21,65 @@ if TYPE_CHECKING:
 
 def chat(
     model: Annotated[
-        str, typer.Argument(help="A model: directory, URI, or JOB.yaml for the job's result.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A directory, a URI, or JOB.yaml for the job's result.", show_default=False
+        ),
     ],
-    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Answer this one message and exit.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="Answer this one message and end.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="A system prompt.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Longest answer, in tokens.")] = 256,
+    as_json: Json = False,
 ) -> None:
-    """Chat with a model on this machine. An empty line, Ctrl-D or Ctrl-C ends it.
+    """Talk to a model in its own chat template. Answers are greedy: the same question gets the same answer.
 
-    Example: [bold]fusechat chat examples/demo/fusejob.yaml[/bold]
+    On a terminal an empty line, Ctrl-D or Ctrl-C ends it. From a pipe, each line is a message of one conversation.
+
+    Example: [bold]fusechat chat examples/demo/fusejob.yaml -p "Hello, who are you?"[/bold]
     """
-    from fusechat.chat.render import ChatTokenizer
-    from fusechat.extraction.model import load_model
     from fusechat.tables import Message
 
-    directory = _directory(model)
-    tokenizer = ChatTokenizer.load(directory, chat_template=None, max_length=1 << 20)
-    loaded = load_model(directory)
+    speaker = _Speaker.load(model, max_new_tokens)
     messages = [Message("system", system)] if system else []
-    if prompt is not None:
-        print(_answer(loaded, tokenizer, [*messages, Message("user", prompt)], max_new_tokens))
-        return
-    for text in _questions():
+    for text in _questions(model) if prompt is None else [prompt]:
         messages.append(Message("user", text))
-        answer = _answer(loaded, tokenizer, messages, max_new_tokens)
+        answer = speaker.answer(messages)
         messages.append(Message("assistant", answer))
-        print(answer)
+        print_json({"prompt": text, "answer": answer}) if as_json else print(answer, flush=True)
 
 
-def _questions() -> Iterator[str]:
+@dataclass(frozen=True)
+class _Speaker:
+    model: PreTrainedModel
+    tokenizer: ChatTokenizer
+    max_new_tokens: int
+
+    @classmethod
+    def load(cls, model: str, max_new_tokens: int) -> _Speaker:
+        from fusechat.chat.render import ChatTokenizer
+        from fusechat.cli.models import model_directory, quiet_loading
+        from fusechat.extraction.model import load_model
+
+        quiet_loading()
+        directory = model_directory(model)
+        tokenizer = ChatTokenizer.load(directory, chat_template=None, max_length=1 << 20)
+        return cls(load_model(directory), tokenizer, max_new_tokens)
+
+    def answer(self, messages: list[Message]) -> str:
+        from fusechat.evaluation.generate import GenerationOptions, generate
+
+        options = GenerationOptions(self.tokenizer.stop_ids, self.max_new_tokens)
+        prompt = self.tokenizer.render_prompt(messages)
+        return self.tokenizer.decode(generate(self.model, [prompt], options)[0].ids)
+
+
+def _questions(model: str) -> Iterator[str]:
     """Lines of standard input; on a terminal with a prompt, until an empty one."""
     terminal = sys.stdin.isatty()
+    if terminal:
+        console(stderr=True).print(f"{model}; an empty line ends it", style="dim")
     while True:
         try:
             text = input("> " if terminal else "").strip()
@@ -58,26 +89,3 @@ def _questions() -> Iterator[str]:
             yield text
         elif terminal:
             return
-
-
-def _directory(model: str) -> Path:
-    """The local directory of a model, or of the result of a job."""
-    from fusechat.stages.process import cache_directory
-    from fusechat.storage.inputs import fetch
-
-    if not model.endswith((".yaml", ".yml")):
-        return fetch(model if "://" in model else Path(model).resolve().as_uri(), cache_directory())
-    from fusechat.cli.planning import plan_job
-    from fusechat.stages.context import stage_directory
-    from fusechat.stages.layout import MODEL
-
-    planned = plan_job(Path(model), offline=True)
-    result = stage_directory(planned.storage, planned.plan.stage(planned.plan.result))
-    return result.reader(cache_directory()).fetch_tree(MODEL)
-
-
-def _answer(model: PreTrainedModel, tokenizer: ChatTokenizer, messages: list[Message], max_new_tokens: int) -> str:
-    from fusechat.evaluation.generate import GenerationOptions, generate
-
-    options = GenerationOptions(tokenizer.stop_ids, max_new_tokens)
-    return tokenizer.decode(generate(model, [tokenizer.render_prompt(messages)], options)[0].ids)

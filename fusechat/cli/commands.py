@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import inspect as python_inspect
+from collections.abc import Callable
+from typing import Any
+
 import typer
 
 from fusechat.cli import chat, evaluate, inspect, merge, plan, run, stage, status, validate
+
+PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "A job": (validate.validate, plan.plan, run.run, status.status),
+    "Its outputs": (inspect.inspect, chat.chat),
+    "Single steps": (merge.merge, evaluate.evaluate, stage.stage),
+}
 
 
 def register(app: typer.Typer) -> None:
     """Adds every command to `app`, once."""
     if app.registered_commands:
         return
-    jobs, outputs, single = "A job", "Its outputs", "Single steps"
-    app.command("validate", rich_help_panel=jobs)(validate.validate)
-    app.command("plan", rich_help_panel=jobs)(plan.plan)
-    app.command("run", rich_help_panel=jobs)(run.run)
-    app.command("status", rich_help_panel=jobs)(status.status)
-    app.command("inspect", rich_help_panel=outputs)(inspect.inspect)
-    app.command("chat", rich_help_panel=outputs)(chat.chat)
-    app.command("merge", rich_help_panel=single)(merge.merge)
-    app.command("evaluate", rich_help_panel=single)(evaluate.evaluate)
-    app.command("stage", rich_help_panel=single)(stage.stage)
+    for panel, functions in PANELS.items():
+        for function in functions:
+            app.command(function.__name__, rich_help_panel=panel, help=_help(function))(function)
+
+
+def _help(function: Callable[..., Any]) -> str:
+    """The docstring with the line breaks inside its paragraphs taken out: the terminal knows its own width."""
+    paragraphs = (python_inspect.getdoc(function) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

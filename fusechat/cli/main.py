@@ -16,17 +16,21 @@ import typer
 from fusechat import __version__
 from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, FuseChatError, UsageError
 
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
 app = typer.Typer(
     name="fusechat",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Fuse several chat models of different architectures and tokenizers into one small model.\n\n"
-    "A FuseJob (YAML) says which models and which conversations; [bold]fusechat run job.yaml[/bold] does the rest: "
-    "extract every model's top-k next-token distributions, align them to the pivot's tokens, fine-tune one copy of "
-    "the pivot a source, merge the copies, evaluate all of them side by side, and write a report.",
-    epilog="Begin with `fusechat validate job.yaml`, then `fusechat plan job.yaml`, then `fusechat run job.yaml`.",
+    help="Fuse several chat models of different architectures and tokenizers into one model of the pivot's size.\n\n"
+    "A FuseJob (YAML) names the models and the conversations. [bold]fusechat run job.yaml[/bold] does the rest: it "
+    "stores what every model predicts for each token of the conversations, aligns that to the pivot's tokens, "
+    "fine-tunes one copy of the pivot for each source, merges the copies, compares all models on held-out "
+    "conversations, and writes a report.",
+    epilog="Begin with: fusechat validate job.yaml; fusechat plan job.yaml; fusechat run job.yaml",
 )
 
 
@@ -38,9 +42,10 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", metavar="", help="Show where in the code errors arise.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     del version
@@ -58,19 +63,20 @@ def run(arguments: list[str]) -> int:
     # typer vendors its own copy of click: its exceptions are what a wrong command line raises
     from typer._click.exceptions import ClickException
 
-    _register()
+    register()
     try:
         result = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
     except FuseChatError as error:
         return _report(error, arguments)
     except ClickException as error:
         error.show()
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("Stopped. What was finished is kept; run the same command to go on.", file=sys.stderr)
-        return 130
+        print("\nStopped.", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
-        # the reader of a pipe (head, say) has seen enough
+        # the reader of a pipe (head, say) has seen enough; Python would complain when it flushes at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError as error:
@@ -80,11 +86,12 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _register() -> None:
-    """Adds the commands; their modules import only what parsing needs."""
+def register() -> typer.Typer:
+    """The application with all its commands; their modules import only what parsing needs."""
     from fusechat.cli import commands
 
     commands.register(app)
+    return app
 
 
 def _report(error: FuseChatError, arguments: list[str]) -> int:
@@ -94,13 +101,13 @@ def _report(error: FuseChatError, arguments: list[str]) -> int:
         value = {"error": type(error).__name__, "message": error.message, "mend": error.mend, "code": error.exit_code}
         print(json.dumps(value), file=sys.stderr)
     else:
-        from rich.console import Console
+        from fusechat.cli.output import console
 
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print("error:", style="bold red", end=" ")
-        console.print(error.message, markup=False)
+        screen = console(stderr=True)
+        screen.print("error:", style="bold red", end=" ")
+        screen.print(error.message, soft_wrap=True)
         if error.mend:
-            console.print(f"  {error.mend}", markup=False)
+            screen.print(f"  {error.mend}", soft_wrap=True)
     return error.exit_code
 
 

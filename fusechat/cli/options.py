@@ -10,4 +10,4 @@ import typer
 JobFile = Annotated[
     Path, typer.Argument(metavar="JOB.yaml", help="The FuseJob file; `-` reads standard input.", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, for scripts.")]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fusechat.cli.options import JobFile
+from fusechat.cli.options import JobFile, Json
+from fusechat.cli.output import console, print_facts, print_json, print_yaml, shortened, size, table
 
 if TYPE_CHECKING:
     from fusechat.cli.planning import PlannedJob
     from fusechat.plan import PlannedStage
 
 UNRESOLVED = "unresolved"
+NARROW = 110
+"""Below so many columns the inputs of a stage go under its name."""
 
 
 def plan(
@@ -22,12 +25,18 @@ def plan(
         Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Form of the answer.")
     ] = "table",
     offline: Annotated[
-        bool, typer.Option(help="No network: digests of what is not pinned yet are printed as unresolved.")
+        bool,
+        typer.Option(
+            "--offline", metavar="", help="Use no network: what is not known without it is shown as unresolved."
+        ),
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Show every stage of a job: inputs, digest, whether its output exists, estimated bytes and memory.
+    """Show every stage of a job: its inputs, its digest, whether its output exists, and what it is estimated to need.
 
-    Nothing is run and nothing is written. Licences of the models are named where they are unknown or differ.
+    Nothing is run and nothing is written. A stage whose output is complete will be reused, whichever job made it. The
+    memory that the fused model needs is shown beside that of all its sources, and licences are named where they are
+    unknown or differ.
 
     Example: [bold]fusechat plan examples/fusechat-7b.yaml --offline[/bold]
     """
@@ -35,14 +44,12 @@ def plan(
 
     planned = plan_job(file, offline=offline)
     document = describe(planned)
-    if output == "json":
-        print(json.dumps(document, indent=2))
+    if as_json or output == "json":
+        print_json(document)
     elif output == "yaml":
-        import yaml
-
-        print(yaml.safe_dump(document, sort_keys=False), end="")
+        print_yaml(document)
     else:
-        _table(document)
+        _print(document)
 
 
 def describe(planned: PlannedJob) -> dict[str, Any]:
@@ -50,16 +57,40 @@ def describe(planned: PlannedJob) -> dict[str, Any]:
     from fusechat.plan.estimates import inference_memory
     from fusechat.plan.licences import licence_notes
 
+    unresolved = unresolved_inputs(planned)
     memory = inference_memory(planned.job.spec, planned.pins)
+    spec = planned.job.spec
+    served = {spec.pivot.name, *(source.name for source in spec.sources)}
     return {
         "job": planned.plan.job,
         "storage": planned.storage.uri,
         "plan": planned.plan_uri if planned.plan.is_resolved else UNRESOLVED,
         "result": planned.plan.result,
+        "unresolved": unresolved,
         "stages": [_stage(planned, stage) for stage in planned.plan.stages],
-        "inferenceMemoryBytes": {"fused": memory.fused, "pivotAndAllSources": memory.everything},
+        "inferenceMemoryBytes": {
+            "fused": memory.fused or None,
+            "pivotAndAllSources": None if served & set(unresolved) else memory.everything,
+        },
+        "models": {
+            name: {"uri": pin.uri, "revision": pin.revision, "licence": pin.licence}
+            for name, pin in planned.pins.models.items()
+        },
         "licences": licence_notes(planned.pins),
     }
+
+
+def unresolved_inputs(planned: PlannedJob) -> list[str]:
+    """Names of the models, and `dataset` or `held-out`, that are not pinned."""
+    spec, pins = planned.job.spec, planned.pins
+    names = [model.name for model in (spec.pivot, *spec.sources)]
+    names += [target.name for target in spec.merge.existing_targets]
+    missing = [name for name in names if name not in pins.models]
+    if pins.dataset is None:
+        missing.append("dataset")
+    if spec.evaluation.held_out and pins.held_out is None:
+        missing.append("held-out")
+    return missing
 
 
 def _stage(planned: PlannedJob, stage: PlannedStage) -> dict[str, Any]:
@@ -68,6 +99,8 @@ def _stage(planned: PlannedJob, stage: PlannedStage) -> dict[str, Any]:
     state = UNRESOLVED
     if stage.digest:
         state = str(stage_directory(planned.storage, stage).completeness().state)
+    # what depends on an unknown model is unknown, not small
+    known = stage.digest is not None
     return {
         "name": stage.name,
         "inputs": list(dict.fromkeys(stage.inputs.values())),
@@ -75,51 +108,45 @@ def _stage(planned: PlannedJob, stage: PlannedStage) -> dict[str, Any]:
         "state": state,
         "workers": stage.workers,
         "gpus": stage.resources.gpus,
-        "estimatedMemoryBytes": stage.resources.memory_bytes,
-        "estimatedStorageBytes": stage.resources.storage_bytes,
+        "estimatedMemoryBytes": (stage.resources.memory_bytes or None) if known else None,
+        "estimatedStorageBytes": (stage.resources.storage_bytes or None) if known else None,
     }
 
 
-def size(count: int) -> str:
-    """`1.5 GB`; a dash for 0, which means unknown."""
-    if not count:
-        return "-"
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            return f"{value:.0f} {unit}" if unit in ("B", "kB") else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError
+def _print(document: dict[str, Any]) -> None:
+    screen = console()
+    narrow = screen.width < NARROW
+    header = ("stage", "digest", "output", "memory", "storage", *(() if narrow else ("needs",)))
+    rows = [_row(stage, narrow=narrow) for stage in document["stages"]]
+    screen.print(table(header, rows, right=("memory", "storage")))
+    screen.print("Memory (of one process) and storage are estimates.\n", style="dim")
+    print_facts(_facts(document), style={"licences": "yellow", UNRESOLVED: "yellow"})
 
 
-def _table(document: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _row(stage: dict[str, Any], *, narrow: bool) -> tuple[str, ...]:
+    workers = f" x {stage['workers']}" if stage["workers"] > 1 else ""
+    needs = shortened(stage["inputs"])
+    below = f"\n  from {shortened(stage['inputs'], 2)}" if narrow and needs else ""
+    figures = (size(stage["estimatedMemoryBytes"]), size(stage["estimatedStorageBytes"]))
+    state = "-" if stage["state"] == UNRESOLVED else stage["state"]
+    row = (f"{stage['name']}{workers}{below}", stage["digest"][:12], state, *figures)
+    return row if narrow else (*row, needs)
 
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for name in ("stage", "needs", "digest", "output", "workers", "memory, est.", "storage, est."):
-        table.add_column(name, no_wrap=name != "needs", overflow="fold")
-    for stage in document["stages"]:
-        table.add_row(
-            stage["name"],
-            _shortened(stage["inputs"]),
-            stage["digest"][:12],
-            stage["state"],
-            str(stage["workers"]),
-            size(stage["estimatedMemoryBytes"]),
-            size(stage["estimatedStorageBytes"]),
-        )
-    console.print(table)
+
+def _facts(document: dict[str, Any]) -> dict[str, str]:
+    states = Counter(stage["state"] for stage in document["stages"])
     memory = document["inferenceMemoryBytes"]
-    console.print(f"\nresult: {document['result']}   storage: {document['storage']}", soft_wrap=True)
-    console.print(
-        f"weights in memory at inference: the fused model {size(memory['fused'])}, "
-        f"pivot and all sources together {size(memory['pivotAndAllSources'])}"
-    )
-    for note in document["licences"]:
-        console.print(f"licence: {note}", style="yellow", soft_wrap=True)
+    fused, everything = memory["fused"], memory["pivotAndAllSources"]
+    times = f" ({everything / fused:.1f} times as much)" if fused and everything else ""
+    missing = document["unresolved"]
+    return {
+        "stages": f"{len(document['stages'])}: " + ", ".join(f"{n} {state}" for state, n in states.items()),
+        "result": f"{document['result']} in {document['storage']}",
+        "serving": f"weights of the fused model {size(fused)}; of pivot and all sources {size(everything)}{times}",
+        "licences": "; ".join(document["licences"]) or _licences(document["models"]),
+        UNRESOLVED: f"{', '.join(missing)}; `fusechat plan` without --offline looks them up" if missing else "",
+    }
 
 
-def _shortened(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
+def _licences(models: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {model['licence']}" for name, model in models.items())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusechat.cli.options import JobFile, Json
+from fusechat.cli.output import console, print_facts
 
 if TYPE_CHECKING:
     from fusechat.cli.planning import PlannedJob
@@ -20,16 +21,14 @@ def run(
     file: JobFile,
     parallel: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Stage processes at once. Default: CPU cores divided by spec.threads.", show_default=False
-        ),
+        typer.Option(min=1, metavar="N", help="Stage processes at once. Default: CPU cores divided by spec.threads."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a job on this machine: what is finished is reused, the rest runs, in parallel where memory suffices.
+    """Run a job on this machine: what is complete is reused, the rest runs, in parallel where memory suffices.
 
-    Ctrl-C stops cleanly; the same command goes on where it stopped. The exit code is that of the first stage that
-    failed for good.
+    Ctrl-C stops cleanly: training writes a checkpoint, and the same command goes on from there. The exit code is that
+    of the first stage that failed for good, and 75 after Ctrl-C. With --json, every event is one JSON object a line.
 
     Example: [bold]fusechat run examples/demo/fusejob.yaml[/bold]
     """
@@ -39,18 +38,25 @@ def run(
     write_plan(planned)
     outcome = execute(planned, parallel, as_json=as_json)
     if not as_json:
-        from rich.console import Console
+        _print(planned, outcome, file)
 
-        console = Console(highlight=False, soft_wrap=True)
-        console.print(f"{len(outcome.ran)} stages ran, {len(outcome.cached)} were reused.")
-        console.print(f"model:  {output_uri(planned, planned.plan.result, 'model')}")
-        console.print(f"report: {output_uri(planned, 'report', 'report.html')}")
+
+def _print(planned: PlannedJob, outcome: Outcome, file: Path) -> None:
+    from fusechat.stages.layout import MODEL, REPORT_PAGE
+
+    facts = {
+        "stages": f"{len(outcome.ran)} ran, {len(outcome.cached)} were reused",
+        "model": output_uri(planned, planned.plan.result, MODEL),
+        "report": output_uri(planned, "report", REPORT_PAGE),
+        "published": planned.job.spec.publish.uri if planned.job.spec.publish else "",
+        "talk to it": "" if str(file) == "-" else f"fusechat chat {file}",
+    }
+    print()
+    print_facts(facts)
 
 
 def execute(planned: PlannedJob, parallel: int | None, *, as_json: bool) -> Outcome:
     """Runs the plan and shows it."""
-    from rich.console import Console
-
     from fusechat.cli import main
     from fusechat.runner.display import JsonDisplay, TextDisplay
     from fusechat.runner.local import LocalExecutor
@@ -60,7 +66,7 @@ def execute(planned: PlannedJob, parallel: int | None, *, as_json: bool) -> Outc
     with ExitStack() as stack:
         observer: Observer = JsonDisplay()
         if not as_json:
-            observer = stack.enter_context(TextDisplay(Console(), len(planned.plan.stages)))
+            observer = stack.enter_context(TextDisplay(console(stops=False), len(planned.plan.stages)))
         executor = LocalExecutor(
             planned.storage, planned.plan, machine, observer, log_directory(planned), main.run, planned.environment
         )

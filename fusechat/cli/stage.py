@@ -8,19 +8,25 @@ import typer
 
 
 def stage(
-    name: Annotated[str, typer.Argument(help="The stage's name in the plan, such as extract-mixtral.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The stage's name in the plan, such as extract-mixtral.")],
     plan: Annotated[
         str,
         typer.Option("--plan", metavar="URI", help="The plan document: STORAGE/plans/DIGEST.json.", show_default=False),
     ],
     worker: Annotated[
-        str | None, typer.Option(metavar="I/N", help="This is worker I (from 0) of N; takes every N-th chunk.")
+        str | None, typer.Option(metavar="I/N", help="This is worker I (from 0) of N, and takes every N-th chunk.")
     ] = None,
-    attempt: Annotated[str | None, typer.Option(help="Name of this attempt; must be this process's alone.")] = None,
+    attempt: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of this attempt, which no other process has. Default: a random one."),
+    ] = None,
 ) -> None:
     """Run one stage of a plan. `fusechat run` and the operator start this; it is seldom typed by hand.
 
-    A stage that is complete exits 0 at once. Exit code 75 means: try again, nothing is lost.
+    A stage that is complete ends at once with exit code 0. Exit code 75 means: try again, nothing is lost. Progress is
+    on standard output, one JSON object a line.
+
+    Example: [bold]fusechat stage extract-mixtral --plan s3://bucket/prefix/plans/DIGEST.json --worker 0/4[/bold]
     """
     from fusechat.stages.context import Worker
     from fusechat.stages.process import run_stage

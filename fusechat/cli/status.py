@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from fusechat.cli.options import JobFile, Json
+from fusechat.cli.output import console, print_json, size, table
 
 if TYPE_CHECKING:
     from fusechat.cli.planning import PlannedJob
     from fusechat.plan import PlannedStage
+    from fusechat.storage.outputs import StageDirectory
+
+FIGURES = ("seconds", "startupSeconds", "peakBytes")
 
 
 def status(file: JobFile, as_json: Json = False) -> None:
-    """Show which stages of a job are finished, how far the others are, and what each took.
+    """Show which stages of a job are complete, how far the others are, and what each took.
 
-    Reads the storage, so it tells the same whoever ran the stages. Needs no network but the storage's.
+    It reads the storage, so it tells the same whoever runs the stages, and while they run. It uses no network but the
+    storage's: what the last run did not look up is shown as unresolved.
+
+    Example: [bold]fusechat status examples/demo/fusejob.yaml[/bold]
     """
     from fusechat.cli.planning import plan_job
 
     planned = plan_job(file, offline=True)
-    stages = [_state(planned, stage) for stage in planned.plan.stages]
+    chunks = _chunk_count(planned)
+    stages = [_state(planned, stage, chunks) for stage in planned.plan.stages]
     if as_json:
-        print(json.dumps({"job": planned.plan.job, "storage": planned.storage.uri, "stages": stages}, indent=2))
+        print_json({"job": planned.plan.job, "storage": planned.storage.uri, "stages": stages})
     else:
-        _table(planned, stages)
+        _print(planned, stages)
 
 
-def _state(planned: PlannedJob, stage: PlannedStage) -> dict[str, Any]:
+def _state(planned: PlannedJob, stage: PlannedStage, chunks: int | None) -> dict[str, Any]:
     from fusechat.stages.context import stage_directory
 
     value: dict[str, Any] = {"name": stage.name, "digest": stage.digest, "state": "unresolved"}
@@ -38,27 +45,66 @@ def _state(planned: PlannedJob, stage: PlannedStage) -> dict[str, Any]:
     value |= {"state": str(completeness.state), "reason": completeness.reason}
     manifest = directory.manifest() if completeness.state == "complete" else None
     if manifest:
-        figures = ("seconds", "startupSeconds", "peakBytes")
-        value |= {name: manifest.details[name] for name in figures if name in manifest.details}
-    elif stage.sharded:
-        value["finishedParts"] = len(directory.part_documents())
+        return value | {name: manifest.details[name] for name in FIGURES if name in manifest.details}
+    if stage.sharded:
+        return value | {"finishedChunks": _finished_chunks(directory), "chunks": chunks}
+    if stage.kind == "fuse":
+        value["checkpointStep"] = _checkpoint_step(planned, stage)
     return value
 
 
-def _table(planned: PlannedJob, stages: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _chunk_count(planned: PlannedJob) -> int | None:
+    """Chunks of the prepared conversations, once `prepare` is complete."""
+    from fusechat.stages.context import stage_directory
+    from fusechat.stages.layout import TRAIN
 
-    from fusechat.cli.plan import size
+    prepare = next(stage for stage in planned.plan.stages if stage.kind == "prepare")
+    directory = stage_directory(planned.storage, prepare) if prepare.digest else None
+    if directory is None or not directory.is_complete():
+        return None
+    manifest = directory.manifest()
+    return sum(f"/{TRAIN}/chunk-" in file.path for file in manifest.files) if manifest else None
+
+
+def _finished_chunks(directory: StageDirectory) -> int:
+    from fusechat.storage.outputs import part_name
+
+    return sum(part_name(key).startswith("chunk-") for key in directory.part_documents())
+
+
+def _checkpoint_step(planned: PlannedJob, stage: PlannedStage) -> int | None:
+    """The step from which training would go on here; None where it would begin."""
+    from fusechat.storage.checkpoints import Checkpoints
+
+    processes = stage.resources.nodes * stage.resources.processes_per_node
+    assert stage.digest is not None
+    return Checkpoints(planned.storage, stage.name, stage.digest, world_size=processes, writer="status").newest()
+
+
+def _print(planned: PlannedJob, stages: list[dict[str, Any]]) -> None:
     from fusechat.runner.display import duration
 
-    table = Table("stage", "digest", "output", "work", "start-up", "peak memory", box=None)
+    rows = []
     for stage in stages:
-        parts = stage.get("finishedParts")
-        state = f"{stage['state']}, {parts} parts done" if parts else stage["state"]
         times = (duration(stage[name]) if name in stage else "-" for name in ("seconds", "startupSeconds"))
-        table.add_row(stage["name"], (stage["digest"] or "-")[:12], state, *times, size(stage.get("peakBytes", 0)))
-    console = Console(highlight=False)
-    console.print(table)
+        digest = (stage["digest"] or "-")[:12]
+        rows.append((stage["name"], digest, *times, size(stage.get("peakBytes")), _progress(stage)))
+    header = ("stage", "digest", "work", "start-up", "peak memory", "output")
+    screen = console()
+    screen.print(table(header, rows, right=("work", "start-up", "peak memory")))
     done = sum(stage["state"] == "complete" for stage in stages)
-    console.print(f"\n{done} of {len(stages)} stages complete in {planned.storage.uri}", soft_wrap=True)
+    screen.print(f"\n{done} of {len(stages)} stages complete in {planned.storage.uri}", soft_wrap=True)
+    for stage in stages:
+        if stage["state"] == "damaged":
+            text = f"{stage['name']} is damaged: {stage['reason']}; the next run makes it again"
+            screen.print(text, style="yellow", soft_wrap=True)
+
+
+def _progress(stage: dict[str, Any]) -> str:
+    """`complete`, `absent`, `3 of 12 chunks`, `checkpoint at step 40`."""
+    state = str(stage["state"])
+    if stage.get("finishedChunks"):
+        return f"{stage['finishedChunks']} of {stage['chunks'] or '?'} chunks"
+    if stage.get("checkpointStep"):
+        return f"checkpoint at step {stage['checkpointStep']}"
+    return state

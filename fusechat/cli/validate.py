@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fusechat.cli.options import Json
+from fusechat.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from fusechat.errors import FuseChatError
 
 
 def validate(
@@ -19,41 +22,46 @@ def validate(
 ) -> int:
     """Check job files: every mistake at once, with its line, its path and the mend.
 
-    Needs no network, no models and no cluster. Exit code 78 if any file has a mistake.
+    Needs no network, no models and no cluster. The exit code is 78 if a file has a mistake, and 66 if there
+    is no such file.
 
     Example: [bold]fusechat validate examples/laptop.yaml[/bold]
     """
+    results = [_result(file) for file in files]
+    if as_json:
+        print_json([{key: value for key, value in result.items() if key != "code"} for result in results])
+    else:
+        for result in results:
+            _print(result)
+    return max(int(result["code"]) for result in results)
+
+
+def _result(file: Path) -> dict[str, Any]:
     from fusechat.errors import FuseChatError, SpecError
     from fusechat.spec.load import load_job
     from fusechat.spec.warnings import warnings
 
-    results: list[dict[str, object]] = []
-    code = 0
-    for file in files:
-        try:
-            job = load_job("-" if str(file) == "-" else file).job
-            results.append({"file": str(file), "valid": True, "warnings": [vars(warning) for warning in warnings(job)]})
-        except SpecError as error:
-            problems = [vars(problem) for problem in error.problems]
-            results.append({"file": str(file), "valid": False, "problems": problems, "message": str(error)})
-            code = error.exit_code
-        except FuseChatError as error:
-            results.append({"file": str(file), "valid": False, "problems": [], "message": str(error)})
-            code = code or error.exit_code
-    if as_json:
-        print(json.dumps(results, indent=2))
-    else:
-        _print(results)
-    return code
+    try:
+        job = load_job("-" if str(file) == "-" else file).job
+    except SpecError as error:
+        problems = [vars(problem) for problem in error.problems]
+        return _invalid(file, error, problems)
+    except FuseChatError as error:
+        return _invalid(file, error, [])
+    return {"file": str(file), "valid": True, "warnings": [vars(warning) for warning in warnings(job)], "code": 0}
 
 
-def _print(results: list[dict[str, object]]) -> None:
-    for result in results:
-        if result["valid"]:
-            typer.echo(f"{result['file']}: valid")
-            warned = result["warnings"]
-            assert isinstance(warned, list)
-            for warning in warned:
-                typer.secho(f"  warning: {warning['path']}: {warning['message']} {warning['mend']}", fg="yellow")
-        else:
-            typer.echo(str(result["message"]), err=True)
+def _invalid(file: Path, error: FuseChatError, problems: list[dict[str, Any]]) -> dict[str, Any]:
+    message = str(error) if problems else f"{file}: {error.message}\n    {error.mend}".rstrip()
+    return {"file": str(file), "valid": False, "problems": problems, "message": message, "code": error.exit_code}
+
+
+def _print(result: dict[str, Any]) -> None:
+    if not result["valid"]:
+        console(stderr=True).print(result["message"], soft_wrap=True)
+        return
+    screen = console()
+    screen.print(f"{result['file']}: valid", soft_wrap=True)
+    for warning in result["warnings"]:
+        text = f"  warning: {warning['path']}: {warning['message']}. {warning['mend']}"
+        screen.print(text, style="yellow", soft_wrap=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,20 +13,29 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Task as RichTask
+from rich.table import Column
 from rich.text import Text
 
 from fusechat.plan import PlannedStage
 from fusechat.runner.schedule import Task
 
+RATE_SECONDS = 120.0
+"""Over so long a time a rate is measured."""
+
 
 def duration(seconds: float) -> str:
     """`8.3 s`, `4 min 10 s`, `2 h 05 min`."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def rate(speed: float, unit: str) -> str:
+    """`12.5 chunks/s`, or `4.0 s a step` where one takes longer than a second."""
+    return f"{speed:.1f} {unit}s/s" if speed >= 1 else f"{duration(1 / speed)} a {unit}"
 
 
 class JsonDisplay:
@@ -57,7 +68,22 @@ class JsonDisplay:
 
     @staticmethod
     def _write(event: str, stage: str, **figures: object) -> None:
-        print(json.dumps({"event": event, "stage": stage, "time": round(time.time(), 3)} | figures), flush=True)
+        try:
+            print(json.dumps({"event": event, "stage": stage, "time": round(time.time(), 3)} | figures), flush=True)
+        except BrokenPipeError:
+            # nobody listens any more; the stages go on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Count(ProgressColumn):
+    """`3/12 chunks`, once the stage has said how much there is."""
+
+    def render(self, task: RichTask) -> Text:
+        """See ProgressColumn."""
+        unit = task.fields["unit"]
+        if task.total is None:
+            return Text("starting", style="dim")
+        return Text(f"{int(task.completed):,}/{task.total:,.0f} {unit}{'' if task.total == 1 else 's'}")
 
 
 class _Rate(ProgressColumn):
@@ -66,11 +92,10 @@ class _Rate(ProgressColumn):
     def render(self, task: RichTask) -> Text:
         """See ProgressColumn."""
         speed = task.speed
-        if not speed or task.total is None:
-            return Text("")
-        left = (task.total - task.completed) / speed
-        unit = task.fields.get("unit", "")
-        return Text(f"{speed:.1f} {unit}/s, {duration(left)} left", style="dim")
+        if not speed or task.total is None or task.completed >= task.total:
+            return Text(task.fields["figures"], style="dim")
+        told = (rate(speed, task.fields["unit"]), f"{duration((task.total - task.completed) / speed)} left")
+        return Text(", ".join(part for part in (*told, task.fields["figures"]) if part), style="dim")
 
 
 class TextDisplay:
@@ -81,14 +106,16 @@ class TextDisplay:
         self._total = total
         self._done = 0
         self._bars: dict[str, TaskID] = {}
+        self._chunks: dict[str, int] = {}
         self._progress = Progress(
             TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+            BarColumn(bar_width=20),
+            _Count(),
             TimeElapsedColumn(),
-            _Rate(),
+            _Rate(table_column=Column(no_wrap=True)),
             console=console,
             transient=True,
+            speed_estimate_period=RATE_SECONDS,
             disable=not console.is_terminal,
         )
 
@@ -111,13 +138,24 @@ class TextDisplay:
 
     def started(self, task: Task) -> None:
         """See Observer."""
-        self._bars[task.label] = self._progress.add_task(f"{task.label:<24}", total=1, unit="")
+        self._bars[task.label] = self._progress.add_task(f"{task.label:<22}", total=None, unit="", figures="")
+        if not self._console.is_terminal:
+            self._line(task.label, "started")
 
     def progressed(self, task: Task, line: Mapping[str, Any]) -> None:
         """See Observer."""
         bar = self._bars.get(task.label)
-        if bar is not None:
-            self._progress.update(bar, completed=line["done"], total=max(line["total"], 1), unit=line.get("unit", ""))
+        if bar is None:
+            return
+        total = max(line["total"], 1)
+        if "chunk" in line:
+            # rows of one chunk of many: the bar counts chunks
+            done = self._chunks.get(task.label, 0) + line["done"] / total
+            self._progress.update(bar, completed=done)
+            return
+        if line["unit"] == "chunk":
+            self._chunks[task.label] = line["done"]
+        self._progress.update(bar, completed=line["done"], total=total, unit=line["unit"], figures=_figures(line))
 
     def finished(self, stage: PlannedStage, details: Mapping[str, Any]) -> None:
         """See Observer."""
@@ -138,6 +176,12 @@ class TextDisplay:
 
     def _line(self, label: str, text: str, style: str = "") -> None:
         width = len(str(self._total))
-        self._console.print(
-            f"[{self._done:>{width}}/{self._total}] {label:<24} {text}", style=style, markup=False, highlight=False
-        )
+        line = f"[{self._done:>{width}}/{self._total}] {label:<22} {text}"
+        self._console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _figures(line: Mapping[str, Any]) -> str:
+    """What else a stage tells with its progress, as far as it fits on the line: words, and losses."""
+    words = [value for name, value in line.items() if name in ("step", "split", "task") and isinstance(value, str)]
+    losses = [f"{name.replace('_', '-')} {line[name]:.4g}" for name in ("loss", "held_out") if name in line]
+    return ", ".join([*words, *losses])

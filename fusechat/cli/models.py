@@ -1,0 +1,71 @@
+"""Models as commands name them: a directory, a URI, a job file for its result; NAME=MODEL gives it a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusechat.errors import MissingInputError, UsageError
+
+_NAMED = re.compile(r"(?P<name>[A-Za-z0-9][-\w.]*)=(?P<model>.+)", re.DOTALL)
+_STAGE = re.compile(r"/stages/(?P<name>[^/]+)-[0-9a-f]{12}(/|$)")
+
+
+def named_models(given: Sequence[str]) -> dict[str, str]:
+    """Name -> model, in the order given. UsageError if two have one name."""
+    models: dict[str, str] = {}
+    for item in given:
+        match = _NAMED.fullmatch(item)
+        name, model = (match["name"], match["model"]) if match else (model_name(item), item)
+        if name in models:
+            raise UsageError(f"Two models are called {name}.", mend="Give them names: one=MODEL two=MODEL")
+        models[name] = model
+    return models
+
+
+def model_name(model: str) -> str:
+    """The stage's name for a stage's output, the file's for a job file, else the last part of the path."""
+    stage = _STAGE.search(model)
+    if stage:
+        return stage["name"]
+    last = model.rstrip("/").rpartition("/")[2]
+    return Path(last if last not in ("", ".", "..") else str(Path(model).resolve())).name.removesuffix(".yaml")
+
+
+def model_directory(model: str) -> Path:
+    """A local directory with the model, fetched if need be. MissingInputError if it is not there (yet)."""
+    from fusechat.stages.process import cache_directory
+    from fusechat.storage.inputs import fetch
+
+    if model.endswith((".yaml", ".yml")):
+        return _result_of(Path(model))
+    return fetch(absolute_uri(model), cache_directory())
+
+
+def absolute_uri(text: str) -> str:
+    """A plain path as a URI, relative to the working directory; `~` is the home directory."""
+    return text if "://" in text else Path(text).expanduser().resolve().as_uri()
+
+
+def _result_of(file: Path) -> Path:
+    from fusechat.cli.planning import plan_job
+    from fusechat.stages.context import stage_directory
+    from fusechat.stages.layout import MODEL
+    from fusechat.stages.process import cache_directory
+
+    planned = plan_job(file, offline=True)
+    stage = planned.plan.stage(planned.plan.result)
+    if stage.digest is None or not stage_directory(planned.storage, stage).is_complete():
+        raise MissingInputError(
+            f"The job {planned.plan.job} has not made its result ({stage.name}) yet.", mend=f"fusechat run {file}"
+        )
+    return stage_directory(planned.storage, stage).reader(cache_directory()).fetch_tree(MODEL)
+
+
+def quiet_loading() -> None:
+    """For commands that load models: transformers shows a bar for every one, and warns of what no user chose."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
