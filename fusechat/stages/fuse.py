@@ -26,10 +26,11 @@ from fusechat.fusion.settings import (
     TrainingSettings,
 )
 from fusechat.fusion.targets import Tail, TargetSettings
+from fusechat.fusion.train_process import open_checkpoints
 from fusechat.stages.context import Clock, StageContext, chunk_numbers
 from fusechat.stages.layout import ALIGNMENTS, REPRESENTATIONS, SELECTION, TRAINING, VALIDATION, chunk_name
+from fusechat.stages.pinned import fetch_model
 from fusechat.stages.training import Gang, run_training
-from fusechat.storage.inputs import fetch
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import Rendering, read_conversations
 
@@ -38,7 +39,7 @@ def run(context: StageContext) -> None:
     """Trains one target; every node of a gang runs this, node 0 stores the result."""
     clock = Clock.start()
     gang = Gang.of(context.stage)
-    pivot = fetch(context.stage.settings["uri"], context.cache, revision=context.stage.settings["revision"])
+    pivot = fetch_model(context, context.stage.settings)
     job = training_job(context, pivot, gang)
     report = _write_examples(context, job)
     _write_held_out(context, job, pivot)
@@ -152,3 +153,5 @@ def _store(context: StageContext, job: TrainingJob, report: SelectionReport, clo
     for path in sorted(path for path in output.rglob("*") if path.is_file()):
         entries.append(writer.put(path, path.relative_to(output).as_posix(), move=True))
     writer.complete(entries, {"training": training, **clock.details()})
+    # several times the model's size, and of no more use
+    open_checkpoints(job.checkpoints).clear()

@@ -10,15 +10,14 @@ from fusechat.chat.render import ChatTokenizer
 from fusechat.extraction.model import ModelOptions, load_model
 from fusechat.stages.context import StageContext
 from fusechat.stages.layout import MODEL
-from fusechat.storage.inputs import fetch
+from fusechat.stages.pinned import fetch_model
 
 
 def model_directory(context: StageContext) -> Path:
     """The local directory of the stage's model."""
     if "model" in context.stage.inputs:
         return context.reader("model").fetch_tree(MODEL)
-    settings = context.stage.settings
-    return fetch(settings["uri"], context.cache, revision=settings["revision"])
+    return fetch_model(context, context.stage.settings)
 
 
 def load_for_inference(context: StageContext) -> tuple[PreTrainedModel, ChatTokenizer]:
@@ -48,5 +47,5 @@ def _template(context: StageContext) -> str | None:
     if template["chatTemplate"] is not None or pivot is None:
         given: str | None = template["chatTemplate"]
         return given
-    directory = fetch(pivot["uri"], context.cache, revision=pivot["revision"])
+    directory = fetch_model(context, pivot)
     return ChatTokenizer.load(directory, chat_template=None, max_length=8).template_source

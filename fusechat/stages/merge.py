@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 from fusechat.merging.merge import merge
 from fusechat.stages.context import Clock, StageContext
 from fusechat.stages.layout import MERGE_SUMMARY, MERGE_WEIGHTS, MODEL, parquet
-from fusechat.storage.inputs import fetch
+from fusechat.stages.pinned import fetch_model
 
 
 def run(context: StageContext) -> None:
     """Merges and stores."""
     clock = Clock.start()
     parameters, settings = context.stage.parameters, context.stage.settings
-    base = fetch(settings["uri"], context.cache, revision=settings["revision"])
+    base = fetch_model(context, settings)
     output = context.scratch / MODEL
     report = merge(
         base,
@@ -52,5 +52,5 @@ def _targets(context: StageContext) -> dict[str, Path]:
     """Name -> directory of every target: this job's, and those that existed before."""
     targets = {name: reader.fetch_tree(MODEL) for name, reader in context.readers("target")}
     for name, located in context.stage.settings["existing"].items():
-        targets[name] = fetch(located["uri"], context.cache, revision=located["revision"])
+        targets[name] = fetch_model(context, located)
     return targets

@@ -21,7 +21,7 @@ from fusechat.errors import InvalidDataError
 from fusechat.records import Malformed, data_files, read_records
 from fusechat.stages.context import Clock, StageContext
 from fusechat.stages.layout import STATISTICS, TRAIN, VALIDATION, chunk_name
-from fusechat.storage.inputs import fetch
+from fusechat.stages.pinned import fetch_dataset
 from fusechat.tables import Conversation, Message, write_conversations
 
 SPLITS = (TRAIN, VALIDATION)
@@ -70,7 +70,7 @@ def run(context: StageContext) -> None:
     """Prepares the dataset of the stage's settings. InvalidDataError when too much of it cannot be used."""
     clock = Clock.start()
     parameters, settings = context.stage.parameters, context.stage.settings
-    source = fetch(settings["uri"], context.cache, revision=settings["revision"], kind="dataset")
+    source = fetch_dataset(context, settings)
     statistics = Statistics()
     rows: dict[str, list[Conversation]] = {split: [] for split in SPLITS}
     for split, conversation in _split(_conversations(source, parameters, statistics), parameters, statistics):

@@ -6,6 +6,7 @@ ends with the error of the rank that failed first.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ from fusechat.errors import (
 from fusechat.fusion.settings import TrainingJob
 from fusechat.plan import PlannedStage
 
+_PR_SET_PDEATHSIG = 1
 ShowProgress = Callable[..., None]
 _BY_CODE: Mapping[int, type[FuseChatError]] = {
     error.exit_code: error
@@ -97,7 +99,9 @@ def _train_under_torchrun(job: TrainingJob, gang: Gang, progress: ShowProgress) 
     job.work_directory.mkdir(parents=True, exist_ok=True)
     settings = job.work_directory / "job.json"
     settings.write_text(job.to_json())
-    process = subprocess.Popen(_torchrun(gang, settings), stdout=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        _torchrun(gang, settings), stdout=subprocess.PIPE, start_new_session=True, preexec_fn=_end_with_parent
+    )
     assert process.stdout is not None
     with _stopped_by_file(job):
         for raw in process.stdout:
@@ -105,6 +109,12 @@ def _train_under_torchrun(job: TrainingJob, gang: Gang, progress: ShowProgress) 
         code = process.wait()
     if code:
         raise _failure(job.work_directory, code)
+
+
+def _end_with_parent() -> None:
+    """torchrun is asked to end when this process is killed (Linux's PR_SET_PDEATHSIG): nobody else would end it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _torchrun(gang: Gang, settings: Path) -> list[str]:
