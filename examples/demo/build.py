@@ -49,7 +49,7 @@ class Part:
 
     def make(self, write: Callable[[Path], None]) -> None:
         """Writes into a folder beside it, then puts that in place."""
-        staging = self.directory.with_name(f".{self.directory.name}-{os.getpid()}")
+        staging = self.directory.with_name(f".{self.directory.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
         staging.parent.mkdir(parents=True, exist_ok=True)
         write(staging)
@@ -114,7 +114,8 @@ def _train_missing(output: Path, settings: DataSettings, parallel: int) -> None:
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
-                running[waiting[0]] = _start(output, waiting.pop(0), settings)
+                name = waiting.pop(0)
+                running[name] = _start(output, name, settings)
             running = dict(_still_running(running))
             time.sleep(0.1)
     finally:
