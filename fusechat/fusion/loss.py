@@ -32,7 +32,7 @@ class BatchTargets(NamedTuple):
     gold: torch.Tensor
     """[R] int64"""
     ids: torch.Tensor
-    """[R, J] int32; anything where the probability is 0."""
+    """[R, J] int32, distinct where the probability is above 0; anything where it is 0."""
     probabilities: torch.Tensor
     """[R, J] float32"""
     tail: torch.Tensor
@@ -71,9 +71,9 @@ def fusion_loss(logits: torch.Tensor, targets: BatchTargets, settings: FusionLos
 class _RowLosses(torch.autograd.Function):
     """(logits, targets) -> CLM [R] and listed-distribution cross-entropy [R], float32.
 
-    With lse over all of V and rest over the ids that are not listed,
+    With lse the log-sum-exp over all of V and rest that over the ids that are not listed,
         CLM = lse - z_gold,    listed = sum_j p_j (lse - z_j) + tail (lse - rest).
-    `rest` is a log-sum-exp of its own: 1 - sum q would cancel to nothing when the listed ids hold nearly all the mass.
+    `rest` is a sum of its own: 1 - sum q would cancel to nothing when the listed ids hold nearly all the mass.
     """
 
     @staticmethod
@@ -82,13 +82,12 @@ class _RowLosses(torch.autograd.Function):
         lse_R, rest_R, clm_R, listed_R = (logits.new_zeros(rows, dtype=torch.float32) for _ in range(4))
         for part in _chunks(rows, logits.shape[-1]):
             z_RV = _rows(logits, targets, part)
-            ids_RJ, p_RJ = _listed(targets, part)
-            lse_R[part] = z_RV.logsumexp(-1)
-            lse = lse_R[part]
-            clm_R[part] = lse - z_RV.gather(1, targets.gold[part, None]).squeeze(1)
-            nats_RJ = torch.where(p_RJ > 0, p_RJ * (lse[:, None] - z_RV.gather(1, ids_RJ)), 0)
-            rest_R[part] = _unlisted(z_RV, ids_RJ, p_RJ).logsumexp(-1)
-            listed_R[part] = nats_RJ.sum(-1) + _tail_nats(targets.tail[part], lse, rest_R[part])
+            listed = _listed(targets, part)
+            z_listed_RJ, z_gold_R = z_RV.gather(1, listed.ids), z_RV.gather(1, targets.gold[part, None]).squeeze(1)
+            lse, rest = _log_sums(z_RV, z_listed_RJ, listed)
+            lse_R[part], rest_R[part], clm_R[part] = lse, rest, lse - z_gold_R
+            nats_RJ = torch.where(listed.p > 0, listed.p * (lse[:, None] - z_listed_RJ), 0)
+            listed_R[part] = nats_RJ.sum(-1) + _tail_nats(targets.tail[part], lse, rest)
         ctx.save_for_backward(logits, lse_R, rest_R, *targets)
         return clm_R, listed_R
 
@@ -100,19 +99,89 @@ class _RowLosses(torch.autograd.Function):
         gradient = torch.zeros_like(logits)
         for part in _chunks(len(targets.gold), logits.shape[-1]):
             z_RV = _rows(logits, targets, part)
-            ids_RJ, p_RJ = _listed(targets, part)
-            clm, listed, rest = clm_gradient_R[part], listed_gradient_R[part], rest_R[part]
+            listed = _listed(targets, part)
+            clm, scale, lse, rest = clm_gradient_R[part], listed_gradient_R[part], lse_R[part], rest_R[part]
             tail = torch.where(rest == -torch.inf, 0, targets.tail[part])
-            mass = clm + listed * (p_RJ.sum(-1) + tail)
-            gradient_RV = torch.exp(z_RV - lse_R[part, None]).mul_(mass[:, None])
-            unlisted_RV = _unlisted(z_RV, ids_RJ, p_RJ)
-            # a row without any unlisted id has rest = -inf and tail = 0: any finite shift gives exp(-inf) = 0
-            shift = torch.where(rest == -torch.inf, 0, rest)
-            gradient_RV -= unlisted_RV.sub_(shift[:, None]).exp_().mul_((listed * tail)[:, None])
-            gradient_RV.scatter_add_(1, ids_RJ, -listed[:, None] * p_RJ)
+            mass = clm + scale * (listed.p.sum(-1) + tail)
+            gradient_RV = _softmax_gradient(z_RV, lse, rest, mass, scale * tail, listed)
+            gradient_RV.scatter_add_(1, listed.ids, -scale[:, None] * listed.p)
             gradient_RV.scatter_add_(1, targets.gold[part, None], -clm[:, None])
             gradient[_where(gradient, targets, part)] = gradient_RV.to(gradient.dtype)
         return gradient, None
+
+
+class _Listed(NamedTuple):
+    """The listed ids of some rows, as indices."""
+
+    ids: torch.Tensor
+    """[R, J] int64; padding repeats the row's first id, which changes nothing where a value is set twice."""
+    p: torch.Tensor
+    """[R, J] 0 in padding."""
+    any: torch.Tensor
+    """[R, 1] bool: the row lists an id at all."""
+
+
+def _listed(targets: BatchTargets, part: slice) -> _Listed:
+    ids, p = targets.ids[part].long(), targets.probabilities[part]
+    real = p > 0
+    first = ids.gather(1, real.int().argmax(1, keepdim=True)) if ids.shape[1] else ids
+    return _Listed(torch.where(real, ids, first), p, real.any(1, keepdim=True))
+
+
+def _log_sums(z_RV: torch.Tensor, z_listed_RJ: torch.Tensor, listed: _Listed) -> tuple[torch.Tensor, torch.Tensor]:
+    """(lse [R], rest [R]) from one exponential of each logit."""
+    top = z_RV.amax(-1, keepdim=True)
+    e_RV = (z_RV - top).exp_()
+    struck_RV = _set(e_RV, listed, torch.zeros_like(z_listed_RJ))
+    rest_sum = struck_RV.sum(-1)
+    listed_sum = torch.where(listed.p > 0, (z_listed_RJ - top).exp(), 0).sum(-1)
+    top = top.squeeze(-1)
+    rest = top + rest_sum.log()
+    # all that is not listed lies far below the top, where float32 runs out, or there is nothing: it gets its own shift
+    lost = (rest_sum < _SMALLEST_SUM).nonzero().squeeze(1)
+    if len(lost):
+        few = _Listed(listed.ids[lost], listed.p[lost], listed.any[lost])
+        rest[lost] = _set(z_RV[lost], few, torch.full_like(z_listed_RJ[lost], -torch.inf)).logsumexp(-1)
+    return top + (rest_sum + listed_sum).log(), rest
+
+
+def _softmax_gradient(
+    z_RV: torch.Tensor,
+    lse: torch.Tensor,
+    rest: torch.Tensor,
+    mass: torch.Tensor,
+    tail: torch.Tensor,
+    listed: _Listed,
+) -> torch.Tensor:
+    """mass * softmax(z) - tail * softmax over the ids that are not listed, [R, V].
+
+    The second is the first times exp(lse - rest) off the list, so one exponential serves both, unless that overflows.
+    """
+    q_RV = (z_RV - lse[:, None]).exp_()
+    on_list_RJ = q_RV.gather(1, listed.ids) * mass[:, None]
+    ratio = torch.where(rest == -torch.inf, 0, lse - rest)
+    gradient_RV = q_RV.mul_((mass - tail * ratio.clamp(max=_SAFE_EXPONENT).exp())[:, None])
+    gradient_RV = _set(gradient_RV, listed, on_list_RJ)
+    steep = (ratio > _SAFE_EXPONENT).nonzero().squeeze(1)
+    if len(steep):
+        few = _Listed(listed.ids[steep], listed.p[steep], listed.any[steep])
+        unlisted = _set(z_RV[steep], few, torch.full_like(on_list_RJ[steep], -torch.inf))
+        off_list = (unlisted - rest[steep, None]).exp_().mul_(tail[steep, None])
+        gradient_RV[steep] = (z_RV[steep] - lse[steep, None]).exp_().mul_(mass[steep, None]) - off_list
+    return gradient_RV
+
+
+_SMALLEST_SUM = 1e-30
+"""Far above the numbers that float32 holds with fewer digits."""
+_SAFE_EXPONENT = 60.0
+"""exp of more overflows float32 soon; rows that sure are rare."""
+
+
+def _set(values_RV: torch.Tensor, listed: _Listed, to_RJ: torch.Tensor) -> torch.Tensor:
+    """`values_RV` with `to_RJ` at the listed ids, in place; rows that list nothing stay as they are."""
+    if to_RJ.shape[1] == 0:
+        return values_RV
+    return values_RV.scatter_(1, listed.ids, torch.where(listed.any, to_RJ, values_RV.gather(1, listed.ids)))
 
 
 def _chunks(rows: int, vocabulary: int) -> list[slice]:
@@ -126,18 +195,6 @@ def _rows(logits: torch.Tensor, targets: BatchTargets, part: slice) -> torch.Ten
 
 def _where(logits: torch.Tensor, targets: BatchTargets, part: slice) -> Any:
     return part if logits.dim() == 2 else (targets.sequence[part], targets.position[part])
-
-
-def _listed(targets: BatchTargets, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids as indices; padding points at id 0 with probability 0, which adds nothing."""
-    p_RJ = targets.probabilities[part]
-    return torch.where(p_RJ > 0, targets.ids[part].long(), 0), p_RJ
-
-
-def _unlisted(z_RV: torch.Tensor, ids_RJ: torch.Tensor, p_RJ: torch.Tensor) -> torch.Tensor:
-    """A copy of the logits with -inf at the listed ids; padding asks for the lower of a logit and +inf, so it stays."""
-    strike_RJ = torch.where(p_RJ > 0, -torch.inf, torch.inf)
-    return z_RV.scatter_reduce(1, ids_RJ, strike_RJ, "amin")
 
 
 def _tail_nats(tail_R: torch.Tensor, lse_R: torch.Tensor, rest_R: torch.Tensor) -> torch.Tensor:

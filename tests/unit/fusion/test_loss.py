@@ -118,25 +118,29 @@ def test_sums_are_the_terms_of_the_loss() -> None:
     assert sums.loss.item() == pytest.approx(0.25 * sums.clm.item() + 0.75 * sums.fusion.item(), rel=1e-6)
 
 
-def test_the_tail_survives_a_model_that_is_all_but_sure() -> None:
-    """1 - sum q is 0 in float32 here; its logarithm is -60 all the same, and the gradient is finite and right."""
-    logits = torch.zeros(1, 1, 1000)
-    logits[0, 0, 7] = 60 + math.log(999)
+@pytest.mark.parametrize("certainty", [20.0, 59.0, 61.0, 87.0, 95.0, 300.0])
+def test_the_tail_survives_a_model_that_is_all_but_sure(certainty: float) -> None:
+    """1 - sum q is 0 in float32 here; its logarithm is not, and the gradient is finite and right. Beside it an ordinary
+    row, one that is just as sure of something that is not listed, and a gold-alone one."""
+    logits = torch.randn(1, 4, 1000, generator=torch.Generator().manual_seed(0))
+    logits[0, 0, 7] = logits[0, 2, 8] = logits[0, 3, 7] = certainty + math.log(999)
     targets = BatchTargets(
-        sequence=torch.tensor([0]),
-        position=torch.tensor([0]),
-        gold=torch.tensor([7]),
-        ids=torch.tensor([[7]], dtype=torch.int32),
-        probabilities=torch.tensor([[0.5]]),
-        tail=torch.tensor([0.5]),
-        gold_alone=torch.tensor([False]),
+        sequence=torch.zeros(4, dtype=torch.int64),
+        position=torch.arange(4),
+        gold=torch.tensor([7, 1, 2, 3]),
+        ids=torch.tensor([[7, 4], [0, 9], [7, 0], [0, 0]], dtype=torch.int32),
+        probabilities=torch.tensor([[0.5, 0.1], [0.5, 0.3], [0.6, 0.0], [0.0, 0.0]]),
+        tail=torch.tensor([0.4, 0.2, 0.4, 0.0]),
+        gold_alone=torch.tensor([False, False, False, True]),
     )
     mine, oracle = logits.clone().requires_grad_(), logits.double().requires_grad_()
-    value = fusion_loss(mine, targets, FusionLossSettings(0.0)).loss
+    value = fusion_loss(mine, targets, FusionLossSettings(0.3)).loss
     value.backward()
-    dense_loss(oracle, targets, 0.0).backward()
-    assert value.item() == pytest.approx(30, rel=1e-6)
-    torch.testing.assert_close(mine.grad.double(), oracle.grad, rtol=1e-5, atol=1e-9)
+    expected = dense_loss(oracle, targets, 0.3)
+    expected.backward()
+    assert expected.item() > certainty
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+    torch.testing.assert_close(mine.grad.double(), oracle.grad, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
