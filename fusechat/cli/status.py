@@ -82,7 +82,7 @@ def _checkpoint_step(planned: PlannedJob, stage: PlannedStage) -> int | None:
 
 
 def _print(planned: PlannedJob, stages: list[dict[str, Any]]) -> None:
-    from fusechat.runner.display import duration
+    from fusechat.reporting.numbers import duration
 
     rows = []
     for stage in stages:

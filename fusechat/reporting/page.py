@@ -2,115 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from importlib.resources import files
 
-from fusechat.reporting import charts
-from fusechat.reporting.data import ReportData, TrainingSummary, label
-from fusechat.reporting.tables import TextTable, intervals, scores
+from fusechat.reporting import charts, html
+from fusechat.reporting.data import MergeSummary, ReportData, TrainingSummary, label
+from fusechat.reporting.numbers import duration
+from fusechat.reporting.summary import leaders, verdicts
+from fusechat.reporting.tables import TextTable, interval_rows, intervals, scores
 
-_STYLE = """
-:root{color-scheme:light dark;--line:#8884;--soft:#8881}
-body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin:2.2rem 0 .6rem;border-bottom:1px solid var(--line)}
-h3{font-size:1rem;margin:1.2rem 0 .4rem}.sub{opacity:.75;margin-top:0}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child{text-align:left}tr.result{font-weight:600;background:var(--soft)}
-td.better{color:#059669}td.worse{color:#dc2626}
-svg{width:100%;max-width:720px;height:auto;font:11px system-ui,sans-serif}
-.legend span{margin-right:1rem;font-size:.85rem}
-.legend i{display:inline-block;width:.8em;height:.8em;margin-right:.35em}
-blockquote{margin:.3rem 0;padding:.4rem .8rem;background:var(--soft);white-space:pre-wrap;border-left:3px solid #8886}
-details summary{cursor:pointer}code{font-size:.9em;overflow-wrap:anywhere}
-"""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""Content security policy: nothing of the page may run or reach out, whatever a model wrote."""
 
 
 def page(data: ReportData) -> str:
     """The whole document. Whatever comes from models or data is escaped."""
-    sections = [
-        _head(data),
-        _section("Models side by side", _scores(data)),
-        _section("Is it better?", _intervals(data)),
-        _section("Training", _training(data)),
-        _section("Alignment", _alignment(data)),
-        _section("Merges", _merges(data)),
-        _section("Answers", _answers(data)),
-        _section("Data", _data(data)),
-        _section("Time and memory", _costs(data)),
-        _section("Lineage", _lineage(data)),
-    ]
-    title = escape(f"FuseChat report: {data.job}")
+    sections = {
+        "Models side by side": _scores(data),
+        "Is it better?": _intervals(data),
+        "Answers": _answers(data),
+        "Training": _training(data),
+        "Alignment": _alignment(data),
+        "Merges": _merges(data),
+        "Data": _data(data),
+        "Time and memory": _costs(data),
+        "Lineage": _lineage(data),
+    }
+    body = "".join(f"<h2>{html.text(title)}</h2>{content}" for title, content in sections.items() if content)
+    style = files("fusechat.reporting").joinpath("style.css").read_text("utf-8")
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_STYLE}</style></head>'
-        f"<body>{''.join(sections)}</body></html>\n"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{html.text(f'{data.job}: FuseChat report')}</title><style>{style}</style></head>\n"
+        f"<body>{_head(data)}{body}</body></html>\n"
     )
 
 
 def _head(data: ReportData) -> str:
-    made = f"{escape(label(data.result))}, fused from {escape(', '.join([data.pivot, *data.sources]))}"
-    return (
-        f"<h1>{escape(data.job)}</h1><p class=sub>Result: <b>{made}</b>. Pivot: {escape(data.pivot)}. "
-        f"Method: FuseChat (arXiv 2402.16107). fusechat {escape(data.version)}.</p>"
+    others = ", ".join([*data.sources, *data.existing_targets])
+    made = f"{label(data.result)}, fused from {data.pivot}, its pivot, and {others}"
+    answer = "".join(html.paragraph(sentence) for sentence in verdicts(data.results, data.result))
+    rest = "".join(html.paragraph(sentence, "note") for sentence in leaders(data.results))
+    note = html.paragraph(
+        "In brackets: 95% intervals of the difference. Bits per byte: lower is better. Nothing here speaks of other "
+        "seeds, other data or qualities that were not measured.",
+        "note",
     )
-
-
-def _section(title: str, content: str) -> str:
-    return f"<h2>{escape(title)}</h2>{content}" if content else ""
-
-
-def _table(table: TextTable, *, marked: str = "", coloured: bool = False) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.header)
-    rows = []
-    for row in table.rows:
-        cells = "".join(_cell(cell, coloured) for cell in row)
-        rows.append(f"<tr{' class=result' if row[0] == marked else ''}>{cells}</tr>")
-    return f"<div class=scroll><table><tr>{head}</tr>{''.join(rows)}</table></div>"
-
-
-def _cell(text: str, coloured: bool) -> str:
-    kind = f" class={text}" if coloured and text in ("better", "worse") else ""
-    return f"<td{kind}>{escape(text)}</td>"
+    made_by = f"Result: {made}. Made by knowledge fusion (FuseChat, arXiv 2402.16107) with fusechat {data.version}."
+    return (
+        f'<h1>{html.text(data.job)}</h1>{html.paragraph(made_by, "sub")}<div class="answer">{answer}{rest}{note}</div>'
+    )
 
 
 def _scores(data: ReportData) -> str:
     note = (
-        "<p>Bits per byte of the assistant's text in held-out conversations, each model in its own chat template: "
-        "lower is better. Tasks: share of answers that are exactly right. <i>CLM only</i> is the same fine-tuning "
-        "without teachers: what fusion must beat.</p>"
+        "Bits per byte of the assistant's text in held-out conversations, each model in its own chat template: lower "
+        "is better. Tasks: share of answers to which the task's grader gave full marks. The best figure of a column is "
+        "underlined. CLM only is the same fine-tuning without teachers: what fusion must beat."
     )
-    return note + _table(scores(data.results), marked=label(data.result))
+    return html.table(scores(data.results), marked=label(data.result)) + html.paragraph(note, "note")
 
 
 def _intervals(data: ReportData) -> str:
-    note = (
-        "<p>Differences with 95% intervals of a paired bootstrap over conversations. A verdict is given only where the "
-        "interval excludes zero. Averaging several targets gains by itself and costs as many times the compute: a fair "
-        "control would merge as many CLM-only runs.</p>"
+    if not data.results["pairs"]:
+        return ""
+    mine = interval_rows(data.results, first=data.result)
+    bits = charts.forest(
+        [row for row in mine if row.of.endswith("bits per byte")], x_name="bits per byte, less is better"
     )
-    return note + _table(intervals(data.results), coloured=True) if data.results["pairs"] else ""
+    tasks = charts.forest([row for row in mine if row.of.endswith("accuracy")], x_name="accuracy, more is better")
+    note = (
+        "Differences with 95% intervals of a paired bootstrap over conversations; better or worse is said only where "
+        "the interval excludes zero. Averaging several targets gains by itself and costs as many times the compute: a "
+        "fair control would merge as many CLM-only runs."
+    )
+    table = html.table(intervals(data.results, first=data.result), words=(1,)) if mine else ""
+    others = intervals(data.results, without=data.result)
+    rest = (
+        html.folded("All other models against the same controls", html.table(others, words=(1,))) if others.rows else ""
+    )
+    return bits + tasks + html.paragraph(note, "note") + table + rest
 
 
 def _training(data: ReportData) -> str:
     if not data.trainings:
         return ""
-    loss = {label(each.target): _smoothed(each, "loss") for each in data.trainings}
-    clm = {label(each.target): _smoothed(each, "clm") for each in data.trainings}
-    held_out = {label(each.target): _series(each, "held_out") for each in data.trainings}
-    drawn = charts.lines(loss, y_name="training loss, nats a token") + charts.lines(clm, y_name="its CLM part")
-    if any(held_out.values()):
-        drawn += charts.lines(held_out, y_name="held-out loss, nats a token")
+    figures = {
+        "CLM loss, nats a token": {label(each.target): _smoothed(each, "clm") for each in data.trainings},
+        "Fusion loss, nats a token": {
+            label(each.target): _smoothed(each, "fusion") for each in data.trainings if len(each.picks) > 1
+        },
+        "Held-out loss, nats a token": {label(each.target): _series(each, "held_out") for each in data.trainings},
+    }
+    drawn = "".join(
+        f"<h3>{html.text(name.partition(',')[0])}</h3>"
+        + charts.lines(series, x_name="optimiser step", y_name=name.partition(", ")[2])
+        for name, series in figures.items()
+        if any(series.values())
+    )
+    changed = ", ".join(f"{label(each.target)} {each.changed_share:.1%}" for each in data.trainings)
+    changes = html.paragraph(f"Weights that differ from the pivot's: {changed}.")
+    return drawn + _picks(data) + changes
+
+
+def _picks(data: ReportData) -> str:
+    """Who taught: only targets that had a choice."""
     picks = {label(each.target): each.picks for each in data.trainings if len(each.picks) > 1}
-    shares = f"<h3>Whose distribution taught (share of conversations)</h3>{charts.stacked_bars(picks)}" if picks else ""
-    low = [
-        f"<p>Warning: {escape(source)} was the better teacher in less than 5% of the conversations of "
-        f"{escape(label(each.target))}.</p>"
+    if not picks:
+        return ""
+    chart = charts.bars(picks, whole=1.0, show=_percent, name="share of conversations by teacher")
+    warnings = "".join(
+        html.paragraph(
+            f"{source} was the better teacher in less than 5% of the conversations of {label(each.target)}.", "warn"
+        )
         for each in data.trainings
         for source in each.low_picks
-    ]
-    changed = ", ".join(f"{label(each.target)} {each.changed_share:.1%}" for each in data.trainings)
-    return f"{drawn}{shares}{''.join(low)}<p>Elements that differ from the pivot's: {escape(changed)}.</p>"
+    )
+    return f"<h3>Whose distribution taught, share of conversations</h3>{chart}{warnings}"
 
 
 def _series(training: TrainingSummary, name: str) -> list[tuple[float, float]]:
@@ -128,31 +136,42 @@ def _smoothed(training: TrainingSummary, name: str) -> list[tuple[float, float]]
 def _alignment(data: ReportData) -> str:
     if not data.alignments:
         return ""
-    bars = {
+    shares = {
         each.source: {"exact": each.exact, "partial": each.partial, "gold alone": each.gold_alone}
         for each in data.alignments
     }
     rows = [
-        (each.source, f"{each.mapped_mass:.1%}", ", ".join(f"{n:,} {rule.lower()}" for rule, n in each.rules.items()))
+        (
+            each.source,
+            *map(_percent, (each.exact, each.partial, each.gold_alone, each.mapped_mass)),
+            ", ".join(f"{count:,} {rule.lower().replace('_', ' ')}" for rule, count in each.rules.items()),
+        )
         for each in data.alignments
     ]
-    table = TextTable(("source", "probability mapped", "ids by rule"), tuple(rows))
-    note = "<p>Share of the pivot's loss-carrying tokens at which the source has a row of the same bytes (exact), one "
-    note += "that begins there and ends elsewhere (partial), or none (gold alone).</p>"
-    return note + charts.stacked_bars(bars) + _table(table)
+    header = ("source", "exact", "partial", "gold alone", "probability mapped", "its vocabulary, by rule")
+    note = (
+        "Share of the pivot's loss-carrying tokens at which the source has a token of the same bytes (exact), one that "
+        "begins there and ends elsewhere (partial), or none (gold alone: the text itself teaches)."
+    )
+    chart = charts.bars(shares, whole=1.0, show=_percent, name="share of tokens by alignment")
+    return chart + html.table(TextTable(header, tuple(rows)), words=(5,)) + html.paragraph(note, "note")
 
 
 def _merges(data: ReportData) -> str:
-    parts = []
-    for each in data.merges:
-        means = ", ".join(f"{name} {weight:.4f}" for name, weight in each.mean_weights.items())
-        linear = "" if each.linear_share is None else f" Interpolated linearly: {each.linear_share:.1%} of elements."
-        parts.append(
-            f"<h3>{escape(each.name)} ({escape(each.method)})</h3><p>Mean weights: {escape(means)}. "
-            f"Elements that differ from the pivot's: {each.changed_share:.1%}.{linear}</p>"
-            f"<details><summary>Weights by layer</summary>{charts.heatmap(each.layer_weights)}</details>"
-        )
-    return "".join(parts)
+    return "".join(_merge(each, unfolded=f"merge-{each.name}" == data.result) for each in data.merges)
+
+
+def _merge(merge: MergeSummary, *, unfolded: bool) -> str:
+    means = ", ".join(f"{name} {weight:.4f}" for name, weight in merge.mean_weights.items())
+    linear = (
+        "" if merge.linear_share is None else f" Interpolated linearly: {_percent(merge.linear_share)} of elements."
+    )
+    changed = f"Weights of the model that differ from the pivot's: {_percent(merge.changed_share)}."
+    told = f"Mean weights: {means}. {changed}{linear}"
+    chart = charts.heatmap(merge.layer_weights, name=f"weight of each target by layer, {merge.name}")
+    return f"<h3>{html.text(merge.name)} ({html.text(merge.method)})</h3>{html.paragraph(told)}" + html.folded(
+        "Weight of each target by layer", chart, unfolded=unfolded
+    )
 
 
 def _answers(data: ReportData) -> str:
@@ -162,40 +181,51 @@ def _answers(data: ReportData) -> str:
             by_prompt.setdefault((sample.skill, sample.prompt), {})[model] = sample.answer
     parts = []
     for (skill, prompt), answers in by_prompt.items():
-        said = "".join(f"<dt>{escape(label(model))}</dt><dd>{_quote(text)}</dd>" for model, text in answers.items())
-        parts.append(f"<h3>{escape(skill or 'held-out prompt')}</h3>{_quote(prompt)}<dl>{said}</dl>")
-    return "".join(parts)
-
-
-def _quote(text: str) -> str:
-    return f"<blockquote>{escape(text) or '<i>(nothing)</i>'}</blockquote>"
+        said = "".join(
+            f"<dt{' class=result' if model == data.result else ''}>{html.text(label(model))}</dt>"
+            f"<dd>{html.quote(words)}</dd>"
+            for model, words in answers.items()
+        )
+        title = html.text(skill or "a held-out prompt")
+        parts.append(f'<h3>{title}</h3>{html.quote(prompt, "prompt")}<dl class="said">{said}</dl>')
+    note = "The first held-out prompt of each skill, answered greedily and cut at evaluation.sampleTokens tokens."
+    return "".join(parts) + html.paragraph(note, "note") if parts else ""
 
 
 def _data(data: ReportData) -> str:
     found = data.contamination
-    kept: Mapping[str, int] = data.data["kept"]
-    dropped: Mapping[str, int] = data.data["dropped"]
-    rows = [("read", str(data.data["read"])), *((f"kept, {name}", str(n)) for name, n in kept.items())]
-    rows += [(f"dropped, {reason}", str(n)) for reason, n in dropped.items()]
-    rows.append(("changed by Unicode normalisation", str(data.data["normalized"])))
-    rows.append(("held-out rows with a 13-gram of the training rows", f"{len(found.contaminated_rows)}"))
-    rows.append(("held-out rows that are in the training rows whole", f"{len(found.duplicate_rows)}"))
-    return _table(TextTable(("rows", "count"), tuple(rows)))
+    rows = [("read", data.data["read"]), *((f"kept, {name}", n) for name, n in data.data["kept"].items())]
+    rows += [(f"dropped, {reason}", n) for reason, n in data.data["dropped"].items()]
+    rows.append(("changed by Unicode normalisation", data.data["normalized"]))
+    rows.append(("held-out rows that share 13 words in a row with a training row", len(found.contaminated_rows)))
+    rows.append(("held-out rows that are in the training rows whole", len(found.duplicate_rows)))
+    return html.table(TextTable(("rows", "count"), tuple((name, f"{n:,}") for name, n in rows)))
 
 
 def _costs(data: ReportData) -> str:
+    seconds = {each.name: {"start-up": each.startup_seconds, "work": each.seconds} for each in data.costs}
     rows = [
-        (each.name, f"{each.startup_seconds:.1f}", f"{each.seconds:.1f}", f"{each.peak_bytes / 1e6:,.0f}")
+        (each.name, duration(each.startup_seconds), duration(each.seconds), f"{each.peak_bytes / 1e6:,.0f} MB")
         for each in data.costs
     ]
-    header = ("stage", "start-up, s", "work, s", "peak resident memory, MB")
-    return _table(TextTable(header, tuple(rows)))
+    total = sum(each.startup_seconds + each.seconds for each in data.costs)
+    note = (
+        f"All processes together {duration(total)}; stages run side by side where they can. Start-up is imports and "
+        "loading. Memory is the peak of the largest process, on the host."
+    )
+    header = ("stage", "start-up", "work", "peak memory")
+    table = html.folded("As a table, with memory", html.table(TextTable(header, tuple(rows))))
+    return charts.bars(seconds, whole=None, show=duration, name="time by stage") + html.paragraph(note, "note") + table
 
 
 def _lineage(data: ReportData) -> str:
-    rows: Sequence[tuple[str, ...]] = [
-        (name, each.uri, each.revision or "-", each.licence or "unknown") for name, each in data.lineage.items()
-    ]
-    digests = "".join(f"<li>{escape(name)} <code>{escape(digest)}</code></li>" for name, digest in data.digests.items())
-    table = _table(TextTable(("model", "from", "revision", "licence"), tuple(rows)))
-    return f"{table}<details><summary>Digests of the stages</summary><ul>{digests}</ul></details>"
+    rows = [(name, each.uri, each.revision or "-", each.licence or "unknown") for name, each in data.lineage.items()]
+    table = html.table(TextTable(("model", "from", "revision", "licence"), tuple(rows)), words=(1, 2, 3))
+    digests = "".join(
+        f"<li>{html.text(name)} <code>{html.text(digest)}</code></li>" for name, digest in data.digests.items()
+    )
+    return table + html.folded("Digests of the stages: equal digests are equal outputs", f"<ul>{digests}</ul>")
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"

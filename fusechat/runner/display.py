@@ -17,20 +17,11 @@ from rich.table import Column
 from rich.text import Text
 
 from fusechat.plan import PlannedStage
+from fusechat.reporting.numbers import duration
 from fusechat.runner.schedule import Task
 
 RATE_SECONDS = 120.0
 """Over so long a time a rate is measured."""
-
-
-def duration(seconds: float) -> str:
-    """`8.3 s`, `4 min 10 s`, `2 h 05 min`."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def rate(speed: float, unit: str) -> str:
@@ -183,5 +174,9 @@ class TextDisplay:
 def _figures(line: Mapping[str, Any]) -> str:
     """What else a stage tells with its progress, as far as it fits on the line: words, and losses."""
     words = [value for name, value in line.items() if name in ("step", "split", "task") and isinstance(value, str)]
-    losses = [f"{name.replace('_', '-')} {line[name]:.4g}" for name in ("loss", "held_out") if name in line]
+    losses = [
+        f"{name.replace('_', '-')} {line[name]:.4g}"
+        for name in ("loss", "held_out")
+        if isinstance(line.get(name), float)
+    ]
     return ", ".join([*words, *losses])

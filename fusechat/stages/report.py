@@ -73,7 +73,8 @@ def run(context: StageContext) -> None:
 def gather(context: StageContext) -> ReportData:
     """Reads every stage's output once."""
     parameters = context.stage.parameters
-    stages = [context.plan.stage(name) for name in context.stage.inputs.values()]
+    inputs = frozenset(context.stage.inputs.values())
+    stages = [stage for stage in context.plan.stages if stage.name in inputs]
     evaluations = [_evaluation(context, stage) for stage in stages if stage.kind == "evaluate"]
     return ReportData(
         job=parameters["job"],
@@ -81,7 +82,7 @@ def gather(context: StageContext) -> ReportData:
         pivot=parameters["pivot"],
         sources=parameters["sources"],
         existing_targets=parameters["existingTargets"],
-        lineage={name: Lineage(**value) for name, value in parameters["lineage"].items()},
+        lineage={name: Lineage(**parameters["lineage"][name]) for name in _in_order(parameters)},
         digests={stage.name: str(stage.digest) for stage in stages},
         results=_comparison(parameters, evaluations),
         data=_json(context.reader("prepare"), STATISTICS),
@@ -93,6 +94,11 @@ def gather(context: StageContext) -> ReportData:
         samples={evaluation.model: evaluation.samples for evaluation in evaluations},
         version=__version__,
     )
+
+
+def _in_order(parameters: Mapping[str, Any]) -> list[str]:
+    """The job's models: pivot, sources, existing targets."""
+    return [parameters["pivot"], *parameters["sources"], *parameters["existingTargets"]]
 
 
 def _comparison(parameters: Mapping[str, Any], evaluations: list[ModelEvaluation]) -> Mapping[str, Any]:
