@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from fusechat.cli.reference import command_line_reference
 from fusechat.spec.reference import fusejob_reference, merging_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
 FILES: Mapping[str, Callable[[], str]] = {
+    "docs/command-line.md": command_line_reference,
     "docs/fusejob.md": fusejob_reference,
     "docs/merging.md": merging_reference,
 }

@@ -62,9 +62,9 @@ class PublishSpec(SpecObject):
     """Where the result is copied when the job is done."""
 
     uri: Uri
-    """`s3://bucket/prefix`, `file:///directory` or `hf://organisation/name`."""
+    """`s3://bucket/prefix` or a directory, for the model with its card and the report. hf:// is not in v1alpha1."""
     private: bool = True
-    """hf://: create the repository as private."""
+    """hf://, which is not in v1alpha1: create the repository as private."""
 
 
 class PodTemplateOverride(SpecObject):

@@ -58,8 +58,15 @@ def uri_schemes(spec: FuseJobSpec) -> Iterator[Broken]:
         yield from _uri((*path, "uri"), thing.uri, ("hf", "s3", "file", ""), hub, form)
     yield from _uri(("spec", "storage", "uri"), spec.storage.uri, ("s3", "file", ""), HUB_MODEL, "")
     if spec.publish:
-        path = ("spec", "publish", "uri")
-        yield from _uri(path, spec.publish.uri, ("hf", "s3", "file", ""), HUB_MODEL, "hf://organisation/name")
+        yield from _publish_uri(("spec", "publish", "uri"), spec.publish.uri)
+
+
+def _publish_uri(path: Path, uri: str) -> Iterator[Broken]:
+    if scheme(uri) == "hf":
+        mend = "Publish to s3:// or a directory, and upload that with `hf upload organisation/name DIRECTORY`."
+        yield Broken(path, f"`{uri}`: publishing to the Hub is not in v1alpha1", mend)
+    else:
+        yield from _uri(path, uri, ("s3", "file", ""), HUB_MODEL, "")
 
 
 def _uri(path: Path, uri: str, schemes: Sequence[str], hub: re.Pattern[str], form: str) -> Iterator[Broken]:

@@ -1,0 +1,97 @@
+"""The command line as a page of documentation, made from the commands themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from fusechat import errors
+from fusechat.cli.main import INTERRUPTED, register
+
+_HEAD = """# The command line
+
+Made from the commands by `python -m fusechat.generated`. What a FuseJob may say is in [fusejob.md](fusejob.md), the
+merge methods and their parameters in [merging.md](merging.md).
+
+Commands that a script would read take `--json`. Tables go to standard output, errors and remarks to standard error;
+colours and bars appear on terminals alone, and `NO_COLOR` is honoured. Local copies of remote files are kept in
+`$FUSECHAT_CACHE`, by default `~/.cache/fusechat`.
+"""
+
+
+def command_line_reference() -> str:
+    """docs/command-line.md."""
+    group: Any = typer.main.get_command(register())
+    commands = [group.commands[name] for name in group.commands]
+    parts = [_HEAD, _contents(commands), *(_command(command) for command in commands), _options(group), _exit_codes()]
+    return "\n".join(parts)
+
+
+def _contents(commands: list[Any]) -> str:
+    lines = [f"- [`fusechat {c.name}`](#fusechat-{c.name}): {_first_sentence(c.help)}" for c in commands]
+    return "\n".join(lines) + "\n"
+
+
+def _command(command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    usage = " ".join(["fusechat", command.name, *(str(p.metavar) for p in arguments), "[OPTIONS]"])
+    rows = "\n".join(_row(parameter) for parameter in command.params if parameter.name != "help")
+    head = "| | | default |\n| --- | --- | --- |\n"
+    return f"## fusechat {command.name}\n\n```\n{usage}\n```\n\n{_markdown(command.help)}\n\n{head}{rows}\n"
+
+
+def _row(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"| `{parameter.metavar}` | {_cell(parameter.help)} | required |"
+    value = "" if parameter.is_flag else f" {parameter.metavar or _choices(parameter)}"
+    default = "required" if parameter.required else "" if parameter.is_flag else _default(parameter.default)
+    names = ", ".join(f"`{name}{_cell(value)}`" for name in sorted(parameter.opts, key=len, reverse=True))
+    return f"| {names} | {_cell(parameter.help)} | {default} |"
+
+
+def _choices(parameter: Any) -> str:
+    choices = parameter.type_descriptor.choices
+    return "|".join(map(str, choices)) if choices else "VALUE"
+
+
+def _default(value: Any) -> str:
+    return "" if value is None or value == [] else f"`{value}`"
+
+
+def _options(group: Any) -> str:
+    kept = [p for p in group.params if p.name in ("debug", "version")]
+    rows = "\n".join(f"| `{parameter.opts[0]}` | {_cell(parameter.help)} |" for parameter in kept)
+    return (
+        f"## Before any command\n\n| | |\n| --- | --- |\n{rows}\n| `--help` | Show the help, of each command too. |\n"
+    )
+
+
+def _exit_codes() -> str:
+    rows = [(0, "done")]
+    rows += sorted({(kind.exit_code, _first_sentence(kind.__doc__ or "")) for kind in _kinds(errors.FuseChatError)})
+    rows += [(errors.INTERNAL_ERROR_EXIT_CODE, "A defect of fusechat."), (INTERRUPTED, "Ctrl-C, outside of a stage.")]
+    body = "\n".join(f"| {code} | {_cell(text)} |" for code, text in sorted(rows))
+    return (
+        f"## Exit codes\n\nThose of sysexits.h. 75 alone is worth another try.\n\n| code | |\n| --- | --- |\n{body}\n"
+    )
+
+
+def _kinds(base: type[errors.FuseChatError]) -> Iterator[type[errors.FuseChatError]]:
+    """The direct subclasses: each has an exit code of its own."""
+    yield from (kind for kind in base.__subclasses__() if kind.__module__ == errors.__name__)
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.)\s", _markdown(text).strip(), maxsplit=1)[0]
+
+
+def _markdown(text: str) -> str:
+    """Terminal markup as Markdown: examples become code."""
+    return re.sub(r"\[bold\](.*?)\[/bold\]", r"`\1`", text)
+
+
+def _cell(text: str) -> str:
+    return _markdown(text).replace("|", "\\|").replace("\n", " ")
