@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -26,6 +29,7 @@ from fusechat.fusion.settings import (
     TrainingJob,
     TrainingSettings,
 )
+from fusechat.fusion.stopping import StopRequest
 from fusechat.fusion.targets import Tail
 from fusechat.fusion.train_process import RankFailure, failures_directory, first_failure, main
 
@@ -152,3 +156,25 @@ def test_a_checkpoint_of_another_kind_of_run_is_refused_with_the_difference(tmp_
     run.check(tmp_path)
     with pytest.raises(ConfigurationError, match="zero_stage 2, now 3; rows 13, now 14"):
         replace(run, zero_stage=3, rows=14).check(tmp_path)
+
+
+def test_what_runs_before_the_trainer_needs_no_torch() -> None:
+    """The stage selects and writes examples in a process that never pays for importing torch."""
+    modules = ("selection", "targets", "examples", "selected", "batches", "settings", "checkpointing", "train_process")
+    imports = "; ".join(f"import fusechat.fusion.{module}" for module in modules)
+    check = f"import sys; {imports}; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_stop_request_is_a_signal_or_a_file(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    stop = StopRequest(tmp_path / "stop")
+    with stop.listening():
+        assert not stop
+        signal.raise_signal(signal.SIGINT)
+        assert stop
+    assert signal.getsignal(signal.SIGINT) is before
+    other = StopRequest(tmp_path / "stop")
+    assert not other
+    (tmp_path / "stop").touch()
+    assert other
