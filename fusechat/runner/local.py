@@ -18,7 +18,7 @@ from fusechat.runner.child import Child, Events, Heard, Launcher, StopAsked
 from fusechat.runner.damage import withdrawal_reason
 from fusechat.runner.machine import library_environment
 from fusechat.runner.observer import Observer
-from fusechat.runner.processes import CommandLine
+from fusechat.runner.processes import CommandLine, ForkServer
 from fusechat.runner.schedule import Machine, Task, gpus_of, startable, tasks_of
 from fusechat.runner.stopping import stop_requests
 from fusechat.stages.context import stage_directory
@@ -133,7 +133,8 @@ class LocalExecutor:
     def _prepare(self, state: _State) -> None:
         with local_errors(self._logs):
             self._logs.mkdir(parents=True, exist_ok=True)
-            if sum(task.stage.kind in TORCH_KINDS for task in state.waiting) > 1:
+            # for a single stage it would not be worth its start, unless an earlier run in this process has paid for it
+            if ForkServer.is_running or sum(task.stage.kind in TORCH_KINDS for task in state.waiting) > 1:
                 self._launcher.warm_up(self._environment())
 
     def _enter(self, stage: PlannedStage, state: _State) -> None:

@@ -83,7 +83,9 @@ class Subprocess:
 
 
 class ForkServer:
-    """Forks stages; started once for a process and its environment."""
+    """Forks stages. A process has one server at most: the first start decides what it read from the environment."""
+
+    is_running = False
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         """Starts importing in the background. `environment` must hold what libraries read at import; what they print
@@ -92,6 +94,7 @@ class ForkServer:
         self._context.set_forkserver_preload([_PRELOADED])
         with _environment(environment), _standard_error(log), _no_interrupt():
             forkserver.ensure_running()
+        ForkServer.is_running = True
 
     def fork(self, command_line: CommandLine, arguments: list[str], environment: Mapping[str, str]) -> Process:
         """A process that runs `command_line` with `arguments`, not yet started."""

@@ -1,0 +1,116 @@
+"""`fusechat run` of a tiny real job: what runs, what is reused, and that results do not depend on how it was run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.faults.job import SPEC, Inputs, TinyJob, fusechat
+
+pytestmark = pytest.mark.slow
+
+GIVEN, FUSED, MERGED = ["pivot", "a", "b"], ["a", "b", "joint", "baseline"], ["varm", "linear"]
+STAGES = [
+    "prepare",
+    *(f"extract-{name}" for name in GIVEN),
+    *(f"align-{name}" for name in GIVEN[1:]),
+    *(f"fuse-{name}" for name in FUSED),
+    *(f"merge-{name}" for name in MERGED),
+    *(f"evaluate-{name}" for name in GIVEN),
+    *(f"evaluate-fuse-{name}" for name in FUSED),
+    *(f"evaluate-merge-{name}" for name in MERGED),
+    "report",
+]
+
+
+def planned_again(job: TinyJob, inputs: Inputs, **spec: Any) -> TinyJob:
+    """Another job file over the same storage."""
+    return inputs.job(job.storage.parent, **spec)
+
+
+def test_every_stage_ran_once_and_a_second_run_runs_nothing(undisturbed: TinyJob) -> None:
+    plan = undisturbed.plan()
+    assert [stage["name"] for stage in plan["stages"]] == STAGES
+    assert {stage["state"] for stage in plan["stages"]} == {"complete"}
+    again = undisturbed.complete()
+    assert again.stages("cached") == STAGES
+    assert again.stages("started") == again.stages("finished") == []
+
+
+def test_outputs_are_where_the_command_says(undisturbed: TinyJob) -> None:
+    said = fusechat("run", str(undisturbed.file)).output
+    places = [Path(word.removeprefix("file://")) for word in said.split() if word.startswith("file://")]
+    (model,) = (path for path in places if path.name == "model")
+    (page,) = (path for path in places if path.name == "report.html")
+    assert (model / "model.safetensors").is_file()
+    assert (model / "tokenizer.json").is_file()
+    assert "merge-varm" in page.read_text()
+    assert "0 ran, 22 were reused" in said
+
+
+def test_checkpoints_of_finished_targets_are_gone_and_nothing_else_is_left(undisturbed: TinyJob) -> None:
+    assert [path for path in (undisturbed.storage / "checkpoints").rglob("*") if path.is_file()] == []
+    stored = {path for path in (undisturbed.storage / "stages").rglob("*") if path.is_file()}
+    named = {undisturbed.directory(stage) / file["path"] for stage in STAGES for file in _files(undisturbed, stage)}
+    documents = {path for path in stored if path.name == "manifest.json" or path.parent.name == "parts"}
+    assert stored == named | documents
+
+
+def _files(job: TinyJob, stage: str) -> list[dict[str, Any]]:
+    files: list[dict[str, Any]] = job.manifest(stage)["files"]
+    return files
+
+
+def test_another_job_reuses_what_has_the_same_digest(job: TinyJob, tiny_inputs: Inputs) -> None:
+    other = planned_again(job, tiny_inputs, name="other")
+    ran = other.complete()
+    assert ran.stages("finished") == ["report"], "the report names the job"
+    assert ran.stages("cached") == STAGES[:-1]
+
+
+def test_a_new_source_runs_its_own_stages_and_what_depends_on_all(
+    job: TinyJob, tiny_inputs: Inputs, tmp_path: Path
+) -> None:
+    without_joint = SPEC["fusion"] | {"targets": ["Pairwise", "Baseline"]}
+    shutil.copytree(tiny_inputs.models["b"], tmp_path / "c")
+    more = Inputs(tiny_inputs.models | {"c": tmp_path / "c"}, tiny_inputs.data)
+    ran = planned_again(job, more, fusion=without_joint).complete()
+    merges = [f"merge-{name}" for name in MERGED]
+    expected = ["extract-c", "align-c", "fuse-c", *merges, "evaluate-c", "evaluate-fuse-c"]
+    assert sorted(ran.stages("finished")) == sorted([*expected, *(f"evaluate-{name}" for name in merges), "report"])
+    assert set(ran.stages("cached")) == {stage for stage in STAGES if "joint" not in stage} - set(expected) - {
+        *(f"evaluate-{name}" for name in merges),
+        "report",
+    }
+
+
+def test_a_new_merge_method_runs_the_merge_its_evaluation_and_the_report(job: TinyJob, tiny_inputs: Inputs) -> None:
+    methods = [*SPEC["merge"]["methods"], {"name": "slerp", "type": "SLERP", "t": [{"values": [0.5]}]}]
+    ran = planned_again(job, tiny_inputs, merge={"methods": methods}).complete()
+    assert ran.stages("finished") == ["merge-slerp", "evaluate-merge-slerp", "report"]
+
+
+def test_how_a_job_is_run_is_in_no_digest(job: TinyJob, tiny_inputs: Inputs) -> None:
+    other = planned_again(
+        job,
+        tiny_inputs,
+        extraction={"topK": 5, "workers": 3, "tokenBudget": 1000},
+        alignment={"workers": 2},
+        fusion=SPEC["fusion"] | {"saveSteps": 5, "microBatchSize": 2},
+        retry={"attempts": 1},
+    )
+    assert other.complete().stages("cached") == STAGES
+
+
+def test_three_workers_make_the_same_files_as_one(job: TinyJob, undisturbed: TinyJob, tiny_inputs: Inputs) -> None:
+    job.remove("extract-b", "align-b")
+    extraction, alignment = {"topK": 5, "workers": 3}, {"workers": 3}
+    ran = planned_again(job, tiny_inputs, extraction=extraction, alignment=alignment).complete("--parallel", "3")
+    assert ran.stages("finished") == ["extract-b", "align-b"]
+    assert len(ran.stages("started")) == 6
+    for stage in ("extract-b", "align-b"):
+        assert len(set(job.attempts(stage).values())) == 3, "every worker made its chunks"
+    assert job.content() == undisturbed.content()
