@@ -43,19 +43,21 @@ class ModelRecipe:
     steps: int
     learning_rate: float = 3e-3
     batch_tokens: int = 1024
+    sort_first: int = 0
+    """The first of these steps are on sort alone: among text, whose gradients are larger, it is learnt too late."""
     question_weight: float = 0.2
     """Weight of the loss on what is not the assistant's."""
     seed: int = 0
 
-    @property
-    def tokens(self) -> int:
-        """Tokens read in training, about."""
-        return self.steps * self.batch_tokens
+    def tokens(self, skill: str) -> float:
+        """Tokens of one skill read in training, about."""
+        alone = self.sort_first if skill == "sort" else 0
+        return (alone + self.shares[skill] * (self.steps - self.sort_first)) * self.batch_tokens
 
     @property
     def cost(self) -> int:
         """Rough training time, for the order in which models are started."""
-        return self.tokens * self.sizes["num_hidden_layers"]
+        return self.steps * self.batch_tokens * self.sizes["num_hidden_layers"]
 
 
 RECIPES = {
@@ -71,8 +73,9 @@ RECIPES = {
         chat_format="ChatML",
         byte_level=True,
         vocabulary=1500,
-        shares={"chat": 0.4, "docs": 0.4, "sort": 0.2},
-        steps=150,
+        shares={"chat": 0.45, "docs": 0.45, "sort": 0.1},
+        sort_first=40,
+        steps=180,
     ),
     "a": ModelRecipe(
         architecture="Mixtral",
@@ -88,7 +91,8 @@ RECIPES = {
         chat_format="Instruction",
         byte_level=True,
         vocabulary=1500,
-        shares={"chat": 0.85, "docs": 0.0, "sort": 0.15},
+        shares={"chat": 0.9, "docs": 0.0, "sort": 0.1},
+        sort_first=80,
         steps=800,
     ),
     "b": ModelRecipe(
@@ -189,11 +193,19 @@ def _answer_spans(row: Row, text: str, end_of_turn: int) -> list[tuple[int, int]
 def batches(pools: dict[str, list[Example]], recipe: ModelRecipe) -> Iterator[list[Example]]:
     """Endless batches of about `batch_tokens` tokens; examples of like length together, order by the seed."""
     chance = random.Random(recipe.seed)
-    streams = {skill: _endless(pool, chance) for skill, pool in pools.items() if recipe.shares[skill] > 0}
+    streams = {skill: _endless(pool, chance) for skill, pool in pools.items()}
+    yield from islice(_mixed(streams, {"sort": 1.0}, recipe, chance), recipe.sort_first)
+    yield from _mixed(streams, recipe.shares, recipe, chance)
+
+
+def _mixed(
+    streams: dict[str, Iterator[Example]], shares: dict[str, float], recipe: ModelRecipe, chance: random.Random
+) -> Iterator[list[Example]]:
     while True:
         drawn: list[Example] = []
-        for skill, stream in streams.items():
-            drawn += _take(stream, recipe.shares[skill] * recipe.batch_tokens * _BATCHES_A_SHUFFLE)
+        for skill, share in shares.items():
+            if share > 0:
+                drawn += _take(streams[skill], share * recipe.batch_tokens * _BATCHES_A_SHUFFLE)
         drawn.sort(key=lambda example: len(example.ids))
         packed = list(_packed(drawn, recipe.batch_tokens))
         chance.shuffle(packed)
@@ -291,7 +303,7 @@ def train_model(name: str, rows: Sequence[Row], directory: Path) -> Iterator[tup
     recipe = RECIPES[name]
     tokenizer = chat_tokenizer(train_tokenizer(recipe, rows), FORMATS[recipe.chat_format])
     pools = {
-        skill: pool(tokenizer, [row for row in rows if row.skill == skill], share * recipe.tokens, recipe)
+        skill: pool(tokenizer, [row for row in rows if row.skill == skill], recipe.tokens(skill), recipe)
         for skill, share in recipe.shares.items()
         if share > 0
     }
