@@ -1,0 +1,161 @@
+"""Outputs that were altered, cut or removed are never used: the next run says so and makes exactly them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.faults.job import TinyJob, fusechat
+
+pytestmark = pytest.mark.slow
+
+
+def flip_a_bit(path: Path) -> None:
+    """The same size, another content."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    """As a disk that was full or a copy that was stopped leaves it."""
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def remove(path: Path) -> None:
+    """Gone."""
+    path.unlink()
+
+
+def reasons(job: TinyJob, stage: str) -> list[str]:
+    """Why something was withdrawn, as kept in the storage."""
+    return [json.loads(path.read_text())["reason"] for path in job.directory(stage).glob("withdrawn/*.json")]
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "reader"),
+    [
+        ("prepare", "train/chunk-00001.parquet", "extract-b"),
+        ("prepare", "validation/chunk-00000.parquet", "evaluate-b"),
+        ("prepare", "statistics.json", "report"),
+        ("fuse-a", "model/model.safetensors", "merge-varm"),
+        ("fuse-a", "model/config.json", "evaluate-fuse-a"),
+        ("fuse-joint", "selection.json", "report"),
+        ("merge-varm", "model/tokenizer.json", "evaluate-merge-varm"),
+        ("merge-varm", "weights.parquet", "report"),
+        ("evaluate-a", "evaluation.json", "report"),
+    ],
+    ids=lambda value: value,
+)
+def test_a_flipped_bit_is_found_by_whoever_reads_it_and_made_again(
+    stage: str, name: str, reader: str, job: TinyJob, undisturbed: TinyJob
+) -> None:
+    job.remove(reader)
+    damaged = job.path(stage, name)
+    flip_a_bit(damaged)
+    again = job.complete()
+    (reason,) = [event["reason"] for event in again.events if event["event"] == "damaged"]
+    assert damaged.name in reason
+    assert "SHA-256" in reason
+    assert reasons(job, stage) == [reason]
+    assert again.stages("damaged") == [stage]
+    assert again.stages("finished") == [stage, reader]
+    assert job.content() == undisturbed.content()
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "reader"),
+    [
+        ("extract-b", "representations/chunk-00002.parquet", "align-b"),
+        ("extract-b", "vocabulary.parquet", "align-b"),
+        ("align-b", "alignments/chunk-00004.parquet", "fuse-b"),
+    ],
+    ids=lambda value: value,
+)
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, remove])
+def test_only_the_damaged_chunk_is_made_again(
+    stage: str, name: str, reader: str, damage: Callable[[Path], None], job: TinyJob, undisturbed: TinyJob
+) -> None:
+    before = job.attempts(stage)
+    job.remove(reader)
+    damage(job.path(stage, name))
+    again = job.complete()
+    assert again.stages("damaged") == [stage]
+    assert again.stages("finished") == [stage, reader]
+    after = job.attempts(stage)
+    assert {chunk for chunk in before if before[chunk] != after[chunk]} == {name}
+    assert job.content() == undisturbed.content()
+
+
+def test_several_damaged_chunks_of_several_stages_cost_no_attempts(job: TinyJob, undisturbed: TinyJob) -> None:
+    damaged = {
+        "extract-pivot": [f"representations/chunk-0000{number}.parquet" for number in (0, 3, 5)],
+        "extract-a": ["representations/chunk-00001.parquet"],
+        "prepare": ["train/chunk-00001.parquet"],
+    }
+    before = {stage: job.attempts(stage) for stage in damaged}
+    job.remove("align-a")
+    for stage, names in damaged.items():
+        for name in names:
+            flip_a_bit(job.path(stage, name))
+    again = job.complete()
+    assert set(again.stages("finished")) == {*damaged, "align-a"}
+    for stage in ("extract-pivot", "extract-a"):
+        after = job.attempts(stage)
+        assert {name for name in after if after[name] != before[stage][name]} == set(damaged[stage])
+    assert job.content() == undisturbed.content()
+
+
+@pytest.mark.parametrize("stage", ["prepare", "merge-linear"])
+@pytest.mark.parametrize("damage", [truncate, remove])
+def test_planning_sees_what_is_cut_or_gone_without_any_reader(
+    stage: str, damage: Callable[[Path], None], job: TinyJob, undisturbed: TinyJob
+) -> None:
+    largest = max((job.directory(stage) / file["path"] for file in job.manifest(stage)["files"]), key=_size)
+    damage(largest)
+    planned = {each["name"]: each["state"] for each in job.plan()["stages"]}
+    assert [name for name, state in planned.items() if state == "damaged"] == [stage]
+    again = job.complete()
+    assert again.stages("damaged") == again.stages("finished") == [stage]
+    assert job.content() == undisturbed.content()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, remove])
+def test_a_damaged_manifest_is_as_good_as_none(
+    damage: Callable[[Path], None], job: TinyJob, undisturbed: TinyJob
+) -> None:
+    before = job.attempts("extract-b")
+    damage(job.directory("extract-b") / "manifest.json")
+    again = job.complete()
+    assert again.stages("finished") == ["extract-b"]
+    assert job.attempts("extract-b") == before, "the parts are whole, so nothing was computed"
+    assert job.content() == undisturbed.content()
+
+
+def test_a_damaged_part_and_manifest_cost_that_part(job: TinyJob, undisturbed: TinyJob) -> None:
+    before = job.attempts("align-a")
+    flip_a_bit(job.directory("align-a") / "manifest.json")
+    flip_a_bit(job.directory("align-a") / "parts" / "chunk-00002.json")
+    assert job.complete().stages("finished") == ["align-a"]
+    after = job.attempts("align-a")
+    assert [name for name in before if before[name] != after[name]] == ["alignments/chunk-00002.parquet"]
+    assert job.content() == undisturbed.content()
+
+
+def test_inspect_finds_a_flipped_bit_that_nobody_has_read(job: TinyJob, undisturbed: TinyJob) -> None:
+    model = job.path("merge-varm", "model/model.safetensors")
+    flip_a_bit(model)
+    assert fusechat("inspect", str(job.directory("merge-varm"))).code == 0
+    found = fusechat("inspect", str(job.directory("merge-varm")), "--verify")
+    assert found.code == 75
+    assert "model.safetensors" in found.errors
+    assert "Traceback" not in found.errors
+    assert job.complete().stages("finished") == ["merge-varm"]
+    assert job.content() == undisturbed.content()
