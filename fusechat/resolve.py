@@ -5,23 +5,26 @@ and chat templates before anything is paid for. Runs every time, has no digest; 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusechat.errors import ConfigurationError, InvalidDataError
+from fusechat.errors import ConfigurationError, InvalidDataError, MissingInputError
 from fusechat.pins import DatasetPin, ModelPin, PinnedFile, Pins
 from fusechat.records import DATA_SUFFIXES
 from fusechat.spec.data import DataSource
-from fusechat.spec.job import FuseJob
+from fusechat.spec.job import FuseJob, FuseJobSpec
 from fusechat.spec.models import ExistingTarget, ModelSpec, NamedModel
-from fusechat.storage.inputs import Located, fetch, locate
+from fusechat.storage.inputs import InputKind, Located, fetch, locate
+from fusechat.storage.local import local_directory
 
 WEIGHTS = (".safetensors", ".gguf", ".bin")
 _MODEL_SUFFIXES = (*WEIGHTS, ".json", ".jinja", ".model", ".tiktoken", ".txt", ".py")
 """What inference or training may read; cards, pictures and other frameworks' weights are not pinned."""
 _NOT_A_MODEL = ("training_args.bin", "optimizer.bin", "scheduler.bin", "trainer_state.json")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][-\w.]*/[A-Za-z0-9][-\w.]*")
 _CARDS = ("README.md", "config.json", "chat_template.jinja", "tokenizer_config.json")
 
 
@@ -35,7 +38,7 @@ class _Resolver:
     def model(self, named: NamedModel | ExistingTarget) -> ModelPin:
         """Pins one model. ConfigurationError if what is there is no chat model."""
         model = named.model
-        located = locate(model.uri, revision=model.revision, kind="model")
+        located = _locate(model, "model")
         files = tuple(sorted(_model_files(located), key=lambda file: file.path))
         directory = fetch(model.uri, self.cache, revision=located.revision, patterns=_CARDS)
         config = _json(directory / "config.json")
@@ -44,7 +47,7 @@ class _Resolver:
 
     def dataset(self, source: DataSource) -> DatasetPin:
         """Pins one dataset."""
-        located = locate(source.uri, revision=source.revision, kind="dataset")
+        located = _locate(source, "dataset")
         files = [
             PinnedFile(file.path, file.size, file.identity)
             for file in located.files
@@ -65,6 +68,7 @@ class _Resolver:
             raise ConfigurationError(f"Model {where} has no weights.", mend="Name a directory with safetensors files.")
         if config.get("is_encoder_decoder"):
             raise ConfigurationError(f"Model {where} is an encoder-decoder.", mend="Only causal models can be fused.")
+        _check_length(where, named.model.max_length, config)
         has_template = named.model.chat_template or _ships_template(at)
         is_gguf = any(file.path.endswith(".gguf") for file in files)
         pivots = self.job.spec.alignment.template == "Pivot" and named.name != self.job.spec.pivot.name
@@ -79,9 +83,8 @@ def resolve(job: FuseJob, cache: Path) -> Pins:
     """The pins of a job whose URIs are absolute. Raises the storage errors of whatever cannot be reached."""
     resolver = _Resolver(job, cache)
     spec = job.spec
-    everything: list[NamedModel | ExistingTarget] = [spec.pivot, *spec.sources, *spec.merge.existing_targets]
     return Pins(
-        models={named.name: resolver.model(named) for named in everything},
+        models={named.name: resolver.model(named) for named in _models(spec)},
         dataset=resolver.dataset(spec.dataset),
         held_out=resolver.dataset(spec.evaluation.held_out) if spec.evaluation.held_out else None,
     )
@@ -92,11 +95,11 @@ def resolve_offline(job: FuseJob, lock: Pins | None) -> Pins:
     resolver = _Resolver(job, Path())
     spec = job.spec
     models = {}
-    for named in (spec.pivot, *spec.sources, *spec.merge.existing_targets):
+    for named in _models(spec):
         locked = lock.models.get(named.name) if lock else None
         if is_local(named.model):
             models[named.name] = resolver.model(named)
-        elif locked and locked.uri == named.model.uri and named.model.revision in (None, locked.revision):
+        elif locked and _stands_for(locked, named.model):
             models[named.name] = locked
     held_out = spec.evaluation.held_out
     return Pins(
@@ -111,10 +114,53 @@ def is_local(source: ModelSpec | DataSource) -> bool:
     return source.uri.startswith("file://")
 
 
+def _locate(source: ModelSpec | DataSource, kind: InputKind) -> Located:
+    try:
+        return locate(source.uri, revision=source.revision, kind=kind)
+    except MissingInputError as error:
+        repository = _looks_like_hub(source.uri)
+        if repository is None:
+            raise
+        prefix = "hf://datasets/" if kind == "dataset" else "hf://"
+        mend = f"If the Hugging Face Hub's {kind} is meant, write {prefix}{repository}."
+        raise MissingInputError(error.message, mend=" ".join(filter(None, (error.mend, mend)))) from error
+
+
+def _looks_like_hub(uri: str) -> str | None:
+    """`organisation/name` where that was written as if it were a path: not even a directory `organisation` is there."""
+    if not uri.startswith("file://"):
+        return None
+    path = local_directory(uri)
+    found = not path.parent.exists() and path.parent.parent.is_dir()
+    repository = "/".join(path.parts[-2:])
+    return repository if found and _REPOSITORY.fullmatch(repository) else None
+
+
+def _check_length(where: str, max_length: int, config: Mapping[str, Any]) -> None:
+    """The same end of positions as extraction.forward.context_size sees, before anything is loaded."""
+    text = config.get("text_config")
+    inner = text if isinstance(text, Mapping) else config
+    positions = inner.get("max_position_embeddings") or inner.get("n_positions")
+    if isinstance(positions, int) and max_length > positions:
+        raise ConfigurationError(
+            f"Model {where} is to read sequences of {max_length} tokens (maxLength), and its positions end at "
+            f"{positions} (max_position_embeddings).",
+            mend=f"Set its model.maxLength to {positions} or less; longer conversations are cut there.",
+        )
+
+
 def _offline_dataset(resolver: _Resolver, source: DataSource, locked: DatasetPin | None) -> DatasetPin | None:
     if is_local(source):
         return resolver.dataset(source)
-    return locked if locked and locked.uri == source.uri else None
+    return locked if locked and _stands_for(locked, source) else None
+
+
+def _stands_for(locked: ModelPin | DatasetPin, source: ModelSpec | DataSource) -> bool:
+    return locked.uri == source.uri and source.revision in (None, locked.revision)
+
+
+def _models(spec: FuseJobSpec) -> list[NamedModel | ExistingTarget]:
+    return [spec.pivot, *spec.sources, *spec.merge.existing_targets]
 
 
 def _model_files(located: Located) -> list[PinnedFile]:
