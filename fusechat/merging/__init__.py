@@ -1,9 +1,9 @@
 """Several targets and their pivot, merged into one model in parameter space.
 
-    registry.py parameters.py    the methods and what they take; import nothing heavy
+    registry.py        from a method's name to its formula; the methods are described in fusechat.spec.merge_methods
+    parameters.py      what a person gives, checked and made what a formula takes; both import nothing heavy
     checkpoint.py      a model directory's tensors, read slice by slice
     elements.py        on-disk number formats <-> float64
-    reference.py       the parameters as a table for the documentation
     compatibility.py tokenizers.py    refuse targets that are not the pivot's shape, vocabulary or architecture
     layout.py          layers, groups, depth and tied weights, from tensor names alone
     tensor.py          one tensor of the pivot and all targets, as a method sees it

@@ -34,7 +34,7 @@ def task_arithmetic(tensor: Tensor, *, weights: Mapping[str, float] | None, norm
 
 
 def weight_vector(weights: Mapping[str, float] | None, targets: Sequence[str]) -> Float64:
-    """[K] in the targets' order; 1 each by default. The names have been checked (`MergeMethod.check`)."""
+    """[K] in the targets' order; 1 each by default. The names have been checked (`Method.check`)."""
     if weights is None:
         return np.ones(len(targets), dtype=np.float64)
     return np.array([weights[name] for name in targets], dtype=np.float64)

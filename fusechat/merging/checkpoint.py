@@ -19,6 +19,7 @@ import numpy as np
 
 from fusechat.errors import InvalidDataError, MissingInputError
 from fusechat.merging.elements import ELEMENT_TYPES, ElementType, Raw
+from fusechat.storage.local import local_errors
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -57,7 +58,8 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         self.tensors: Mapping[str, StoredTensor] = {}
         self._descriptors: dict[str, int] = {}
         try:
-            self.tensors = self._read_headers()
+            with local_errors(directory):
+                self.tensors = self._read_headers()
         except BaseException:
             self.close()
             raise
@@ -67,7 +69,8 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         tensor = self.tensors[name]
         wanted = count * tensor.kind.size
         position = tensor.offset + begin * tensor.kind.size
-        data = _read_fully(self._descriptors[tensor.file], wanted, position)
+        with local_errors(self.directory / tensor.file):
+            data = _read_fully(self._descriptors[tensor.file], wanted, position)
         if len(data) != wanted:
             raise InvalidDataError(f"{self.directory / tensor.file} ends inside tensor {name}", mend=_AGAIN)
         return np.frombuffer(data, dtype=tensor.kind.storage)

@@ -18,6 +18,7 @@ from fusechat.merging.registry import find_method
 from fusechat.merging.report import MergeReport, MergeRow
 from fusechat.merging.streaming import Merged, Progress, Streaming, Workers, silent
 from fusechat.merging.writer import ModelWriter, OutputTensor, plan_shards
+from fusechat.storage.local import local_errors
 
 SaveDtype = Literal["Pivot", "Float32"]
 DEFAULT_SHARD_BYTES = 5_000_000_000
@@ -38,19 +39,22 @@ def merge(
 ) -> MergeReport:
     """Writes the merge of `targets` (name -> model directory), fine-tuned copies of `base` (the pivot), into `output`.
 
-    `parameters` are those of the method in `registry.METHODS`. The result depends neither on the order of `targets` nor
+    `parameters` are those of the method in `MERGE_METHODS`. The result depends neither on the order of `targets` nor
     on `threads` (default: one a core); it is the same byte for byte each time. `save_dtype` Pivot stores each tensor as
     the pivot does. Raises ConfigurationError for parameters, or targets unlike the pivot; MissingInputError and
-    InvalidDataError for files; UsageError if `output` is not empty.
+    InvalidDataError for files; UsageError if `output` is not empty; TemporaryError if the disk is full, and then
+    `output` is left empty.
     """
     chosen = find_method(method)
     values = chosen.check(parameters, sorted(targets))
-    _check_output(output)
+    with local_errors(output):
+        _check_output(output)
     with ExitStack() as stack:
         pivot = stack.enter_context(Checkpoint(base, "the pivot"))
         opened = {name: stack.enter_context(Checkpoint(targets[name], f"target {name}")) for name in sorted(targets)}
-        config = read_config(pivot)
-        check_compatible(pivot, opened)
+        with local_errors(base):
+            config = read_config(pivot)
+            check_compatible(pivot, opened)
         plan = plan_merge(pivot, opened, str(values.get("granularity", "Matrix")), seed)
         shards = plan_shards(_outputs(plan, save_dtype), shard_bytes)
         writer = stack.enter_context(ModelWriter(output, shards))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from fusechat.canonical import canonical_json
 from fusechat.merging.checkpoint import INDEX_FILE, SINGLE_FILE
 from fusechat.merging.compatibility import CONFIG_FILE
 from fusechat.merging.elements import ElementType, Raw
+from fusechat.storage.local import local_errors
 
 _PARTIAL = ".partial"
 _COPIED = (
@@ -37,6 +37,7 @@ _COPIED = (
     "*.tiktoken",
     "tekken.json",
     "*.py",
+    "additional_chat_templates/*",
 )
 """What a model directory has besides weights and config; *.py is the code of architectures that bring their own."""
 _DTYPE_KEYS = ("dtype", "torch_dtype")
@@ -64,6 +65,18 @@ class Shard:
     tensors: tuple[OutputTensor, ...]
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor is written."""
+
+    path: Path
+    descriptor: int
+    offset: int
+    """First byte in the file."""
+    size: int
+    """Bytes of an element."""
+
+
 def plan_shards(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, ...]:
     """`tensors` in the given order, filled into files of at most `shard_bytes` of data; a larger tensor is alone in its
     file. Within a file wider formats come first, so that every tensor is aligned to its element size."""
@@ -87,15 +100,20 @@ def _aligned(tensors: Sequence[OutputTensor]) -> tuple[OutputTensor, ...]:
 
 
 class ModelWriter(AbstractContextManager["ModelWriter"]):
-    """Writes slices into the planned shards. `complete` makes the directory a model; without it nothing is left."""
+    """Writes slices into the planned shards. `complete` makes the directory a model; without it nothing is left.
+
+    What the file system refuses is raised as the error tree has it: a full disk is a TemporaryError.
+    """
 
     def __init__(self, directory: Path, shards: Sequence[Shard]) -> None:
         self._directory = directory
         self._shards = shards
-        self._places: dict[str, tuple[int, int, int]] = {}
-        """Tensor -> (descriptor, first byte, bytes an element)."""
-        self._descriptors: list[int] = []
-        directory.mkdir(parents=True, exist_ok=True)
+        self._places: dict[str, _Place] = {}
+        self._descriptors: dict[Path, int] = {}
+        self._unfinished: list[Path] = []
+        """Every file that was begun, until all are complete."""
+        with local_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True)
         try:
             for shard in shards:
                 self._begin(shard)
@@ -105,28 +123,30 @@ class ModelWriter(AbstractContextManager["ModelWriter"]):
 
     def write(self, name: str, begin: int, raw: Raw) -> None:
         """Stores [n] elements of a tensor from element `begin` on. Any thread may call it."""
-        descriptor, offset, size = self._places[name]
+        place = self._places[name]
         data = raw.tobytes()
-        position = offset + begin * size
-        while data:
-            written = os.pwrite(descriptor, data, position)
-            data, position = data[written:], position + written
+        position = place.offset + begin * place.size
+        with local_errors(place.path):
+            while data:
+                written = os.pwrite(place.descriptor, data, position)
+                data, position = data[written:], position + written
 
     def complete(self, pivot: Path, config: Mapping[str, Any], *, float32: bool) -> None:
         """Renames the shards, writes the index, copies tokenizer and config from the pivot's directory."""
         self._close(flush=True)
         for shard in self._shards:
-            (self._directory / (shard.file + _PARTIAL)).rename(self._directory / shard.file)
+            self._unfinished.append(path := self._directory / shard.file)
+            with local_errors(path):
+                self._partial(shard).rename(path)
         if len(self._shards) > 1:
-            (self._directory / INDEX_FILE).write_bytes(_index(self._shards))
+            self._put(INDEX_FILE, _index(self._shards))
         for pattern in _COPIED:
             for path in sorted(pivot.glob(pattern)):
                 if path.is_file():
-                    shutil.copyfile(path, self._directory / path.name)
-        templates = pivot / "additional_chat_templates"
-        if templates.is_dir():
-            shutil.copytree(templates, self._directory / templates.name, dirs_exist_ok=True)
-        self._write_config(pivot, config, float32=float32)
+                    self._put(str(path.relative_to(pivot)), _read(path))
+        changed = json.dumps(_as_float32(config), indent=2, ensure_ascii=False) + "\n" if float32 else None
+        self._put(CONFIG_FILE, _read(pivot / CONFIG_FILE) if changed is None else changed.encode())
+        self._unfinished.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -135,33 +155,45 @@ class ModelWriter(AbstractContextManager["ModelWriter"]):
 
     def _begin(self, shard: Shard) -> None:
         header, offsets = _header(shard)
-        path = self._directory / (shard.file + _PARTIAL)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        self._descriptors.append(descriptor)
-        end = len(header) + sum(tensor.bytes for tensor in shard.tensors)
-        os.truncate(descriptor, end)
-        os.pwrite(descriptor, header, 0)
+        self._unfinished.append(path := self._partial(shard))
+        with local_errors(path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            self._descriptors[path] = descriptor
+            os.truncate(descriptor, len(header) + sum(tensor.bytes for tensor in shard.tensors))
+            os.pwrite(descriptor, header, 0)
         for tensor in shard.tensors:
-            self._places[tensor.name] = (descriptor, len(header) + offsets[tensor.name], tensor.kind.size)
+            offset = len(header) + offsets[tensor.name]
+            self._places[tensor.name] = _Place(path, descriptor, offset, tensor.kind.size)
 
-    def _write_config(self, pivot: Path, config: Mapping[str, Any], *, float32: bool) -> None:
-        path = self._directory / CONFIG_FILE
-        if float32:
-            path.write_text(json.dumps(_as_float32(config), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        else:
-            shutil.copyfile(pivot / CONFIG_FILE, path)
+    def _partial(self, shard: Shard) -> Path:
+        return self._directory / (shard.file + _PARTIAL)
+
+    def _put(self, name: str, data: bytes) -> None:
+        """A small file beside the shards."""
+        self._unfinished.append(path := self._directory / name)
+        with local_errors(path):
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
 
     def _close(self, *, flush: bool) -> None:
         while self._descriptors:
-            descriptor = self._descriptors.pop()
-            if flush:
-                os.fsync(descriptor)
-            os.close(descriptor)
+            path, descriptor = self._descriptors.popitem()
+            with local_errors(path):
+                try:
+                    if flush:
+                        os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def _abandon(self) -> None:
         self._close(flush=False)
-        for shard in self._shards:
-            (self._directory / (shard.file + _PARTIAL)).unlink(missing_ok=True)
+        for path in self._unfinished:
+            path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    with local_errors(path):
+        return path.read_bytes()
 
 
 def _header(shard: Shard) -> tuple[bytes, dict[str, int]]:

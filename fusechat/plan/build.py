@@ -13,12 +13,11 @@ from fusechat.spec.base import SpecObject
 from fusechat.spec.data import DataSource
 from fusechat.spec.fusion import FusionSpec, MergeMethodSpec
 from fusechat.spec.job import FuseJob, FuseJobSpec
+from fusechat.spec.merge_methods import MERGE_METHODS
 from fusechat.spec.models import ExistingTarget, ModelSpec, NamedModel
 
 PREPARE, HELD_OUT, REPORT, PUBLISH = "prepare", "prepare-held-out", "report", "publish"
 JOINT, BASELINE = "fuse-joint", "fuse-baseline"
-RANDOM_MERGES = ("DARE", "DARETIES")
-"""Merges that draw random numbers; only their digests depend on the seed."""
 
 _NEUTRAL_FUSION = frozenset(
     {"targets", "save_steps", "micro_batch_size", "gradient_checkpointing", "nodes", "processes_per_node", "deepspeed"}
@@ -203,7 +202,7 @@ def _merge_stage(
         "shardMegabytes": spec.merge.shard_megabytes,
         "existing": {target.name: {"identity": _identity(pins.models.get(target.name))} for target in existing},
     }
-    if method.type in RANDOM_MERGES:
+    if MERGE_METHODS[method.type].random:  # other digests do not depend on the seed
         parameters["seed"] = spec.seed
     settings = _location(spec.pivot.model, pivot) | {
         "existing": {target.name: _location(target.model, pins.models.get(target.name)) for target in existing}

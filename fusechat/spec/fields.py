@@ -3,6 +3,7 @@ means. Read off the pydantic models, nothing is listed twice."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import cache
 from types import UnionType
@@ -22,8 +23,7 @@ def keys(model: type[SpecObject]) -> dict[str, FieldInfo]:
 
 def object_at(path: Path) -> type[SpecObject] | None:
     """The model that describes the object at a path; None where the API leaves the object open."""
-    found = _annotation_at(path)
-    return _object_in(found)
+    return _object_in(annotation_at(path))
 
 
 def field_at(path: Path) -> FieldInfo | None:
@@ -40,6 +40,33 @@ def description(path: Path) -> str:
     """The field's description, in one line; empty where there is none."""
     info = field_at(path)
     return " ".join((info.description or "").split()) if info else ""
+
+
+def example(path: Path) -> str:
+    """The mend for a field that is missing: as one would write it, or what it means."""
+    info = field_at(path)
+    if info is None or not info.examples:
+        return f"Add `{path[-1]}`. {description(path)}".rstrip()
+    return f"For example: {path[-1]}: {flow(info.examples[0])}. {description(path)}".rstrip()
+
+
+def flow(value: Any) -> str:
+    """A value as YAML in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def annotation_at(path: Path) -> Any:
+    """The type of the value at a path, with its bounds; None where the API leaves it open."""
+    annotation: Any = FuseJob
+    for part in path:
+        annotation = _step(unwrap(annotation), part)
+    return annotation
 
 
 def elsewhere(word: str) -> tuple[str, tuple[str, ...]]:
@@ -90,21 +117,27 @@ def unwrap(annotation: Any) -> Any:
             return annotation
 
 
+def annotated(info: FieldInfo) -> Any:
+    """The field's type with its bounds, which pydantic keeps apart."""
+    return Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+
+
 def constraints(info: FieldInfo) -> list[Any]:
     """The bounds of a field's own value (not of a list's items), wherever they are written."""
-    return [*info.metadata, *_inner_constraints(info.annotation)]
+    return [*info.metadata, *limits(info.annotation)]
 
 
-def _inner_constraints(annotation: Any) -> list[Any]:
+def limits(annotation: Any) -> list[Any]:
+    """The bounds (annotated_types) that a type bears, as `constraints` does for a field."""
     found: list[Any] = []
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
         for item in metadata:
             found += item.metadata if isinstance(item, FieldInfo) else [item]
-        return found + _inner_constraints(inner)
+        return found + limits(inner)
     if get_origin(annotation) in (Union, UnionType):
         for option in get_args(annotation):
-            found += _inner_constraints(option)
+            found += limits(option)
     return found
 
 
@@ -120,17 +153,12 @@ def _object_in(annotation: Any) -> type[SpecObject] | None:
     return found if isinstance(found, type) and issubclass(found, SpecObject) else None
 
 
-def _annotation_at(path: Path) -> Any:
-    annotation: Any = FuseJob
-    for part in path:
-        annotation = _step(unwrap(annotation), part)
-    return annotation
-
-
 def _step(annotation: Any, part: str | int) -> Any:
     if isinstance(part, int):
         return get_args(annotation)[0] if get_origin(annotation) is list else None
     if isinstance(annotation, type) and issubclass(annotation, SpecObject):
         info = keys(annotation).get(part)
-        return info.annotation if info else None
+        return annotated(info) if info else None
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
     return None

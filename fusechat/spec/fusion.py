@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
 from fusechat.spec.base import Fraction, Name, SpecObject
+from fusechat.spec.merge_methods import MERGE_METHODS
 from fusechat.spec.models import ExistingTarget
 
 
@@ -84,7 +85,11 @@ class FusionSpec(SpecObject):
         return next(rows for rows in range(min(self.micro_batch_size, share), 0, -1) if share % rows == 0)
 
 
-MergeType = Literal["VaRM", "SCE", "SCEMergekit", "SLERP", "TaskArithmetic", "Linear", "TIES", "DARE", "DARETIES"]
+if TYPE_CHECKING:
+    MergeType: TypeAlias = str
+else:
+    MergeType = Literal[tuple(MERGE_METHODS)]
+"""A method of the table: a Literal of its keys, which a type checker cannot know."""
 
 
 class SlerpAnchors(SpecObject):
@@ -97,33 +102,32 @@ class SlerpAnchors(SpecObject):
 
 
 class MergeMethodSpec(SpecObject):
-    """One merge of the targets. Which parameters a type takes is in docs/merging.md; others are refused."""
+    """One merge of the targets. Which parameters a type takes, and what they are when left out, is in docs/merging.md;
+    others are refused."""
 
     name: Name
     """Name of the result; its stage is `merge-<name>`."""
     type: MergeType
     """The method."""
     granularity: Literal["Model", "Layer", "Matrix", "Element"] | None = None
-    """VaRM: the group of parameters that shares one weight a target. Model: all of them. Layer: a layer's; tensors
-    outside layers stand alone. Matrix: one tensor's. Element: none shares. Default Matrix."""
+    """The group of parameters that shares one weight a target. Model: all of them. Layer: a layer's; tensors outside
+    layers stand alone. Matrix: one tensor's. Element: none shares."""
     tau: Annotated[float | None, Field(gt=0, le=1)] = None
-    """SCE: share of a tensor's elements that is merged, those of the highest variance across targets. Default 0.1.
-    SCEMergekit: of the elements that vary at all. Default 1."""
-    t: Annotated[list[SlerpAnchors] | None, Field(min_length=1, max_length=16)] = None
-    """SLERP: 0 is the first target by name, 1 the second. The first entry whose filter matches counts; the last has
-    none. Required."""
-    weights: Annotated[dict[Name, Annotated[float, Field(ge=-100, le=100)]] | None, Field(max_length=64)] = None
-    """Linear, TaskArithmetic, TIES, DARE, DARETIES: weight by target (the source's or existing target's name), for
-    all or for none. Default: 1 each."""
+    """Share of a tensor's elements (SCEMergekit: of those that vary at all) that is merged, those of the highest
+    variance across targets."""
+    t: Annotated[list[SlerpAnchors] | None, Field(min_length=1, max_length=16, examples=[[{"values": [0.5]}]])] = None
+    """0 is the first target by name, 1 the second. The first entry whose filter matches counts; the last has none."""
+    weights: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]] | None, Field(max_length=64)] = None
+    """Weight by target (the source's or existing target's name), for all or for none. Left out: 1 each."""
     normalize: bool | None = None
-    """Where weights are: divide by their sum. Default: true for Linear and TIES, false otherwise."""
+    """Where weights are: divide by their sum."""
     density: Annotated[float | None, Field(gt=0, le=1)] = None
-    """TIES, DARE, DARETIES: share of each target's changes kept, tensor by tensor. Default 0.5."""
+    """Share of each target's changes kept, tensor by tensor."""
     scale: Annotated[float | None, Field(ge=-100, le=100)] = None
-    """TaskArithmetic, TIES, DARE, DARETIES: factor on the merged change (lambda). Default 1."""
+    """Factor on the merged change (lambda)."""
     rescale: Literal["InverseDensity", "L1"] | None = None
-    """DARE, DARETIES: what kept changes are multiplied by. InverseDensity: 1 / density, the paper's. L1: what restores
-    the tensor's sum of absolute changes, mergekit's. Default InverseDensity."""
+    """What kept changes are multiplied by. InverseDensity: 1 / density, the paper's. L1: what restores the tensor's
+    sum of absolute changes, mergekit's."""
 
     def parameters(self) -> dict[str, Any]:
         """The method's parameters that were given, by their API names."""

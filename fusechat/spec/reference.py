@@ -6,10 +6,9 @@ python -m fusechat.spec.reference merging > docs/merging.md
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
@@ -20,7 +19,7 @@ from fusechat.spec import fields
 from fusechat.spec.base import SpecObject
 from fusechat.spec.fusion import MergeMethodSpec
 from fusechat.spec.keys import INSTEAD
-from fusechat.spec.merge_parameters import MERGE_PARAMETERS, MergeParameters
+from fusechat.spec.merge_methods import MERGE_METHODS, MergeMethod, owners
 from fusechat.spec.rules import RULES
 
 MINIMAL_JOB = """\
@@ -52,12 +51,10 @@ def fusejob_reference() -> str:
 
 def merging_reference() -> str:
     """The merge methods and their parameters."""
-    methods = _table(
-        ("Method", "Computes", "Targets", "Parameters", "Paper"), map(_method_row, MERGE_PARAMETERS.items())
-    )
+    methods = _table(("Method", "Computes", "Targets", "Parameters", "Paper"), map(_method_row, MERGE_METHODS.items()))
     parameters = _table(("Parameter", "Type", "Methods", "Meaning"), map(_parameter_row, _parameters()))
     head = [_GENERATED.format(arguments=" merging"), "# Merge methods", _MERGING]
-    return "\n\n".join([*head, methods, "## Parameters", parameters]) + "\n"
+    return "\n\n".join([*head, methods, "## Parameters", parameters, "## Adding a method", _ADDING]) + "\n"
 
 
 _INTRODUCTION = """\
@@ -70,6 +67,19 @@ A merge makes one model of the targets: those that pairwise fusion has made, nam
 `spec.merge.existingTargets`. Changes are differences from the pivot. Each entry of `spec.merge.methods` has a `name`, a
 `type` from this table and that method's parameters, no others; what is left out has the default beside it. Results do
 not depend on the order in which targets are listed."""
+
+
+_ADDING = """\
+1. One formula file, `fusechat/merging/<method>.py`, with the paper's link in its docstring: a pure function of a tensor
+   and the method's parameters by name, which yields the merged slices and returns what each target contributed
+   (`fusechat/merging/arithmetic.py` is the shortest; `fusechat/merging/tensor.py` says what a formula may know).
+2. One entry in the table of `fusechat/spec/merge_methods.py`: the formula, what it computes, paper, parameters with
+   their defaults, numbers of targets. Only a parameter that no method had before needs more: a field of
+   `MergeMethodSpec` in `fusechat/spec/fusion.py` with its type, bounds and meaning.
+3. One oracle test in `tests/unit/merging/test_formulas.py`: the paper's equation in float64 over whole arrays.
+
+`python -m fusechat.generated` then rewrites this page. Job files, `fusechat merge`, plans, and the tests that
+every method passes read the table."""
 
 
 def _first_places() -> Iterator[tuple[str, type[SpecObject]]]:
@@ -87,12 +97,26 @@ def _object_section(place: str, model: type[SpecObject]) -> Iterator[str]:
     if place:
         yield f"## {place}"
     yield _sentence(model.__doc__ or "") + also
-    rows = (_field_row(key, info) for key, info in fields.keys(model).items())
+    rows = (_field_row(model, key, info) for key, info in fields.keys(model).items())
     yield _table(("Field", "Type", "Default", "Meaning"), rows)
 
 
-def _field_row(key: str, info: FieldInfo) -> tuple[str, ...]:
-    return f"`{key}`", _kind(info), _default(info), _sentence(info.description or "")
+def _field_row(model: type[SpecObject], key: str, info: FieldInfo) -> tuple[str, ...]:
+    takers = owners(key) if model is MergeMethodSpec else {}
+    of = f"Of {', '.join(takers)}. " if takers else ""
+    default = _defaults_of(key, takers) if takers else _default(info)
+    return f"`{key}`", _kind(info), default, of + _sentence(info.description or "")
+
+
+def _defaults_of(parameter: str, takers: Mapping[str, MergeMethod]) -> str:
+    """A merge parameter's default; where methods differ, each value with its methods."""
+    by_value: dict[str, list[str]] = {}
+    for name, method in takers.items():
+        value = "**required**" if parameter in method.required else _shown(method.defaults[parameter])
+        by_value.setdefault(value, []).append(name)
+    if len(by_value) == 1:
+        return next(iter(by_value))
+    return "; ".join(f"{', '.join(names)}: {value}" for value, names in by_value.items())
 
 
 def _kind(info: FieldInfo) -> str:
@@ -158,39 +182,34 @@ def _shown(value: Any) -> str:
         return "`{}`"
     if isinstance(value, list) and value and isinstance(value[0], BaseModel):
         value = [item.model_dump(by_alias=True, exclude_none=True) for item in value]
-    return f"`{_flow(value)}`"
+    return f"`{fields.flow(value)}`"
 
 
-def _flow(value: Any) -> str:
-    """YAML in one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _method_row(item: tuple[str, MergeParameters]) -> tuple[str, ...]:
+def _method_row(item: tuple[str, MergeMethod]) -> tuple[str, ...]:
     name, method = item
     exact = method.minimum_targets == method.maximum_targets
     targets = f"{method.minimum_targets}" + ("" if exact else " or more")
     given = [f"`{key}` (required)" for key in method.required]
-    given += [f"`{key}`" + ("" if value is None else f" {_flow(value)}") for key, value in method.defaults.items()]
+    given += [
+        f"`{key}`" + ("" if value is None else f" {fields.flow(value)}") for key, value in method.defaults.items()
+    ]
     paper = re.sub(r"^https://(arxiv\.org/abs/|doi\.org/)", "", method.paper)
     return f"`{name}`", method.summary, targets, ", ".join(given), f"[{paper}]({method.paper})"
 
 
 def _parameters() -> list[str]:
     """Every parameter once, in the order of the model."""
-    return [key for key in fields.keys(MergeMethodSpec) if any(key in m.takes for m in MERGE_PARAMETERS.values())]
+    return [key for key in fields.keys(MergeMethodSpec) if owners(key)]
 
 
 def _parameter_row(key: str) -> tuple[str, ...]:
     info = fields.keys(MergeMethodSpec)[key]
-    owners = ", ".join(name for name, method in MERGE_PARAMETERS.items() if key in method.takes)
-    return f"`{key}`", _kind(info).replace("(#", "(fusejob.md#"), owners, _sentence(info.description or "")
+    return (
+        f"`{key}`",
+        _kind(info).replace("(#", "(fusejob.md#"),
+        ", ".join(owners(key)),
+        _sentence(info.description or ""),
+    )
 
 
 def _sentence(text: str) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 
 from fusechat.errors import SpecProblem
 from fusechat.spec.job import FuseJob, FuseJobSpec
+from fusechat.spec.merge_methods import MERGE_METHODS
 from fusechat.spec.rules import target_names
 
 SMALL_LEARNING_RATE = 1e-5
 """Below it a bf16 weight of usual size moves by less than half its last place in a step."""
-DELTA_WEIGHTED = ("VaRM", "SCE", "SCEMergekit")
-"""Merges that weigh targets by how far their weights moved."""
 EVEN_WEIGHT = 0.5
 """Below this lmLossWeight fusion outweighs language modelling."""
 
@@ -22,14 +21,16 @@ def warnings(job: FuseJob) -> list[SpecProblem]:
 
 
 def _rounded_changes(spec: FuseJobSpec) -> Iterator[SpecProblem]:
-    weighing = [method.name for method in spec.merge.methods if method.type in DELTA_WEIGHTED]
+    weighing = [method.name for method in spec.merge.methods if MERGE_METHODS[method.type].weighs_changes]
     small = spec.fusion.learning_rate < SMALL_LEARNING_RATE
     if small and weighing and spec.fusion.save_dtype == "Pivot" and "Pairwise" in spec.fusion.targets:
         message = (
             f"a bfloat16 pivot rounds away most changes that learningRate {spec.fusion.learning_rate:g} makes, "
             f"and {', '.join(weighing)} weighs targets by their changes"
         )
-        yield SpecProblem("spec.fusion.saveDtype", message, "Leave saveDtype at Float32 (twice the disk space a target).")
+        yield SpecProblem(
+            "spec.fusion.saveDtype", message, "Leave saveDtype at Float32 (twice the disk space a target)."
+        )
 
 
 def _renormalise(spec: FuseJobSpec) -> Iterator[SpecProblem]:

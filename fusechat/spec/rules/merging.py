@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fusechat.spec import fields
 from fusechat.spec.document import Path
 from fusechat.spec.fusion import MergeMethodSpec
 from fusechat.spec.job import FuseJobSpec
-from fusechat.spec.merge_parameters import MERGE_PARAMETERS
+from fusechat.spec.merge_methods import MERGE_METHODS, owners
 from fusechat.spec.rules.rule import Broken, rule
 
 _TARGETS = ("spec.sources.name", "spec.fusion.targets", "spec.merge.existingTargets.name")
 _METHODS = ("spec.merge.methods",)
-_REQUIRED_EXAMPLES = {"t": "For example: t: [{values: [0.5]}], half way between the two targets."}
 
 
 def target_names(spec: FuseJobSpec) -> tuple[str, ...]:
@@ -40,38 +40,37 @@ def merge_needs_targets(spec: FuseJobSpec) -> Iterator[Broken]:
 
 @rule(
     "merge-target-count",
-    "SLERP merges exactly two targets, SCE at least two.",
+    "A merge has as many targets as its method takes.",
     reads=("spec.merge.methods.type", *_TARGETS),
 )
 def merge_target_count(spec: FuseJobSpec) -> Iterator[Broken]:
     names = target_names(spec)
     for path, method in _methods(spec):
-        takes = MERGE_PARAMETERS[method.type]
-        low, high = takes.minimum_targets, takes.maximum_targets
-        if names and not low <= len(names) <= (high or len(names)):
-            wanted = f"exactly {low}" if low == high else f"at least {low}"
-            message = f"{method.type} merges {wanted} targets, not {len(names)} ({', '.join(names)})"
-            yield Broken((*path, "type"), message, "Any number can be merged by VaRM, TaskArithmetic, Linear or TIES.")
+        takes = MERGE_METHODS[method.type]
+        if names and not takes.merges(len(names)):
+            message = f"{method.type} merges {takes.wanted_targets} targets, not {len(names)} ({', '.join(names)})"
+            able = ", ".join(name for name, other in MERGE_METHODS.items() if other.merges(len(names)))
+            yield Broken((*path, "type"), message, f"{len(names)} can be merged by {able}.")
 
 
 @rule("merge-parameters-allowed", "A merge takes only its method's parameters.", reads=_METHODS)
 def merge_parameters_allowed(spec: FuseJobSpec) -> Iterator[Broken]:
     for path, method in _methods(spec):
-        takes = MERGE_PARAMETERS[method.type].takes
+        takes = MERGE_METHODS[method.type].takes
         for key in method.parameters():
             if key not in takes:
-                owners = ", ".join(name for name, other in MERGE_PARAMETERS.items() if key in other.takes)
-                mend = f"{method.type} takes {' and '.join(takes)}; `{key}` belongs to {owners}."
+                own = ", ".join(takes) or "no parameters"
+                mend = f"{method.type} takes {own}; `{key}` belongs to {', '.join(owners(key))}."
                 yield Broken((*path, key), f"is no parameter of {method.type}", mend)
 
 
-@rule("merge-parameters-required", "SLERP needs t.", reads=_METHODS)
+@rule("merge-parameters-required", "A merge has every parameter that its method cannot do without.", reads=_METHODS)
 def merge_parameters_required(spec: FuseJobSpec) -> Iterator[Broken]:
     for path, method in _methods(spec):
         given = method.parameters()
-        for key in MERGE_PARAMETERS[method.type].required:
+        for key in MERGE_METHODS[method.type].required:
             if key not in given:
-                yield Broken((*path, key), f"is missing; {method.type} needs it", _REQUIRED_EXAMPLES[key])
+                yield Broken((*path, key), f"is missing; {method.type} needs it", fields.example((*path, key)))
 
 
 @rule("weights-name-targets", "Weights are given for all targets or for none.", reads=(*_METHODS, *_TARGETS))
@@ -92,7 +91,7 @@ def weights_name_targets(spec: FuseJobSpec) -> Iterator[Broken]:
 @rule("weights-sum", "Weights that are normalised do not sum to 0.", reads=_METHODS)
 def weights_sum(spec: FuseJobSpec) -> Iterator[Broken]:
     for path, method in _methods(spec):
-        default = MERGE_PARAMETERS[method.type].defaults.get("normalize", False)
+        default = MERGE_METHODS[method.type].defaults.get("normalize", False)
         normalize = default if method.normalize is None else method.normalize
         if method.weights and normalize and sum(method.weights.values()) == 0:
             message = "sums to 0, by which normalize divides"

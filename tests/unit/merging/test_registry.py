@@ -11,19 +11,28 @@ import numpy as np
 import pytest
 
 from fusechat.errors import ConfigurationError
-from fusechat.merging.reference import parameter_table
 from fusechat.merging.registry import METHODS, find_method, parse_parameters
 from fusechat.merging.slerp import interpolation_at
+from fusechat.spec import fields
 from fusechat.spec.fusion import MergeMethodSpec, MergeType
+from fusechat.spec.reference import merging_reference
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_formula_takes_exactly_the_described_parameters(name: str) -> None:
     method = METHODS[name]
+    described = method.described
     signature = inspect.signature(method.load())
-    assert list(signature.parameters) == ["tensor", *(parameter.name for parameter in method.parameters)]
-    assert method.paper.startswith("https://")
-    assert all(parameter.description.endswith(".") for parameter in method.parameters)
+    assert list(signature.parameters) == ["tensor", *described.takes]
+    assert described.paper.startswith("https://")
+    assert all((fields.keys(MergeMethodSpec)[key].description or "").endswith(".") for key in described.takes)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_formula_links_its_paper(name: str) -> None:
+    formula = METHODS[name].load()
+    documentation = f"{inspect.getdoc(inspect.getmodule(formula))} {inspect.getdoc(formula)}"
+    assert METHODS[name].described.paper in documentation
 
 
 def test_the_registry_needs_neither_torch_nor_numpy() -> None:
@@ -68,6 +77,11 @@ def test_defaults() -> None:
         ("Linear", {"weights": 0.5}, "weights must give a number for each target"),
         ("Linear", {"weights": {"a": "x"}}, "weights must be a number, not 'x'"),
         ("Linear", {"normalize": "yes"}, "normalize must be true or false"),
+        ("Linear", {"weights": {"a": 101}}, r"weights must be in \[-100, 100\], not 101"),
+        ("SLERP", {"t": [0.5] * 257}, "t must have at most 256 entries, not 257"),
+        ("SLERP", {"t": [{"filter": 3, "values": [1]}]}, "must be {filter: part of a name, values: "),
+        ("SLERP", {"t": [[0.5]]}, "t must be a number, not \\[0.5\\]"),
+        ("SLERP", {"t": 2}, "t must be in .*\n.*0 is the first target by name"),
     ],
 )
 def test_refused(name: str, given: dict[str, Any], message: str) -> None:
@@ -107,6 +121,9 @@ def test_weights_that_cancel_cannot_be_normalised() -> None:
         ("SLERP", {"t": "[0, 0.5, 1]"}, {"t": (("", (0.0, 0.5, 1.0)),)}),
         ("SLERP", {"t": "[{filter: mlp, values: [1]}, {values: [0.5]}]"}, {"t": (("mlp", (1.0,)), ("", (0.5,)))}),
         ("VaRM", {"granularity": "element"}, {"granularity": "Element"}),
+        ("DARE", {"rescale": "l1", "scale": "-1"}, {"rescale": "L1", "scale": -1.0}),
+        ("Linear", {"weights": "{Qwen2.5_7B: 1, 7: 2e-1}"}, {"weights": {"Qwen2.5_7B": 1.0, "7": 0.2}}),
+        ("SLERP", {"t": "{filter: mlp, values: 0.5}"}, {"t": (("mlp", (0.5,)),)}),
     ],
 )
 def test_command_line_values(name: str, given: dict[str, str], expected: dict[str, Any]) -> None:
@@ -138,17 +155,20 @@ def test_a_tensor_no_filter_matches_is_named() -> None:
 
 
 def test_the_table_for_the_documentation_has_every_parameter() -> None:
-    lines = parameter_table().splitlines()
-    assert all(line.count("|") == lines[0].count("|") for line in lines)
-    assert len(lines) == 2 + sum(1 + len(method.parameters) for method in METHODS.values())
-    assert any("| `tau` | number in (0, 1] | 0.1 |" in line for line in lines)
-    assert any("| `t` | numbers in [0, 1] | required |" in line for line in lines)
+    lines = [line for line in merging_reference().splitlines() if line.startswith("|")]
+    methods, parameters = lines[: len(METHODS) + 2], lines[len(METHODS) + 2 :]
+    for table in (methods, parameters):
+        assert all(line.count("|") == table[0].count("|") for line in table)
+    assert len(parameters) == 2 + len({key for method in METHODS.values() for key in method.described.takes})
+    assert any("| `SCE` |" in line and "`tau` 0.1 |" in line for line in methods)
+    assert any("| `tau` | number, above 0 to 1 | SCE, SCEMergekit |" in line for line in parameters)
+    assert any("| `SLERP` |" in line and "`t` (required) |" in line for line in methods)
 
 
 def test_a_fusejob_names_the_same_methods_and_parameters() -> None:
     assert set(get_args(MergeType)) == set(METHODS)
-    fields = {field.alias or name for name, field in MergeMethodSpec.model_fields.items()} - {"name", "type"}
-    assert fields == {parameter.name for method in METHODS.values() for parameter in method.parameters}
+    keys = set(fields.keys(MergeMethodSpec)) - {"name", "type"}
+    assert keys == {key for method in METHODS.values() for key in method.described.takes}
 
 
 def test_what_a_fusejob_gives_is_what_a_method_takes() -> None:

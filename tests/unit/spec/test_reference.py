@@ -9,7 +9,7 @@ import pytest
 
 from fusechat.spec import fields
 from fusechat.spec.load import parse_job
-from fusechat.spec.merge_parameters import MERGE_PARAMETERS
+from fusechat.spec.merge_methods import MERGE_METHODS
 from fusechat.spec.reference import MINIMAL_JOB, fusejob_reference, merging_reference
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -41,7 +41,7 @@ def test_every_link_has_its_heading() -> None:
 
 def test_every_merge_method_and_parameter_is_in_the_reference() -> None:
     text = merging_reference()
-    for name, method in MERGE_PARAMETERS.items():
+    for name, method in MERGE_METHODS.items():
         assert f"| `{name}` |" in text
         assert f"]({method.paper})" in text
         for key in method.takes:

@@ -11,7 +11,7 @@ from fusechat.spec import fields
 from fusechat.spec.document import read_documents
 from fusechat.spec.fusion import MergeMethodSpec
 from fusechat.spec.load import load_job, parse_job
-from fusechat.spec.merge_parameters import MERGE_PARAMETERS
+from fusechat.spec.merge_methods import MERGE_METHODS, owners
 from fusechat.spec.repair import repaired
 from fusechat.spec.rules import RULES
 from fusechat.spec.warnings import warnings
@@ -60,19 +60,17 @@ def test_every_rule_is_broken_by_some_case() -> None:
     assert broken == {rule.name for rule in RULES}
 
 
-@pytest.mark.parametrize("name", sorted(MERGE_PARAMETERS))
-def test_the_table_agrees_with_the_merge_methods(name: str) -> None:
-    table, method = MERGE_PARAMETERS[name], METHODS[name]  # type: ignore[index]
-    assert table.paper == method.paper
-    assert (table.minimum_targets, table.maximum_targets) == (method.minimum_targets, method.maximum_targets)
-    assert set(table.takes) == {parameter.name for parameter in method.parameters}
-    assert set(table.required) == {parameter.name for parameter in method.parameters if parameter.required}
-    assert dict(table.defaults) == {p.name: p.default for p in method.parameters if not p.required}
-    assert set(table.takes) <= set(fields.keys(MergeMethodSpec))
+@pytest.mark.parametrize("name", MERGE_METHODS)
+def test_the_model_has_every_parameter_and_accepts_its_default(name: str) -> None:
+    method = MERGE_METHODS[name]
+    assert set(method.takes) <= set(fields.keys(MergeMethodSpec))
+    given = {"name": "merge", "type": name, **method.defaults}
+    spec = MergeMethodSpec.model_validate(given, by_alias=True, by_name=False)
+    assert spec.parameters() == {key: value for key, value in method.defaults.items() if value is not None}
 
 
-def test_the_tables_have_the_same_methods() -> None:
-    assert set(MERGE_PARAMETERS) == set(METHODS)
+def test_every_parameter_of_the_model_has_a_method() -> None:
+    assert all(owners(key) for key in fields.keys(MergeMethodSpec) if key not in ("name", "type"))
 
 
 def test_what_validates_is_what_the_merge_accepts() -> None:
