@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
 
     register()
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(arguments, prog_name="fusechat", standalone_mode=False)
         sys.stdout.flush()
     except FuseChatError as error:
         return _report(error, arguments)
@@ -75,7 +75,10 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("\nStopped.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        # click and rich both make a broken pipe an exit with 1
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         # the reader of a pipe (head, say) has seen enough; Python would complain when it flushes at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -22,16 +22,15 @@ def console(*, stderr: bool = False, stops: bool = True) -> Console:
     """
     from rich.console import Console
 
-    class PipeAware(Console):
+    class Lasting(Console):
         def on_broken_pipe(self) -> None:
             self.quiet = True
-            if stops:
-                raise BrokenPipeError  # fusechat.cli.main takes it from here
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     stream = sys.stderr if stderr else sys.stdout
     wide = None if stream.isatty() or os.environ.get("COLUMNS") else FILE_WIDTH
-    return PipeAware(stderr=stderr, highlight=False, markup=False, width=wide)
+    kind = Console if stops else Lasting
+    return kind(stderr=stderr, highlight=False, markup=False, width=wide)
 
 
 def print_json(document: object) -> None:

@@ -69,8 +69,10 @@ def _lineage(data: ReportData) -> str:
         role = "pivot" if name == data.pivot else "source" if name in data.sources else "existing target"
         rows.append((name, role, each.uri, each.revision or "-", each.licence or "unknown"))
     table = TextTable(("model", "role", "from", "revision", "licence"), tuple(rows)).markdown()
-    different = len({each.licence for each in data.lineage.values()}) > 1
-    return table + ("\n\nThe licences differ or are unknown: the fused model must satisfy all of them." * different)
+    licences = {each.licence for each in data.lineage.values()}
+    if licences and len(licences) == 1 and None not in licences:
+        return table
+    return f"{table}\n\nThe licences differ or are unknown: the fused model must satisfy all of them."
 
 
 def _comparison(data: ReportData) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.resources import files
 
 from fusechat.reporting import charts, html
@@ -122,7 +123,8 @@ def _picks(data: ReportData) -> str:
 
 
 def _series(training: TrainingSummary, name: str) -> list[tuple[float, float]]:
-    return [(float(r["step"]), float(r[name])) for r in training.records if r.get(name) is not None]
+    points = ((float(r["step"]), float(r[name])) for r in training.records if r.get(name) is not None)
+    return [(step, value) for step, value in points if math.isfinite(value)]
 
 
 def _smoothed(training: TrainingSummary, name: str) -> list[tuple[float, float]]:
