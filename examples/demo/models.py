@@ -75,7 +75,7 @@ RECIPES = {
         vocabulary=1500,
         shares={"chat": 0.45, "docs": 0.45, "sort": 0.1},
         sort_first=40,
-        steps=180,
+        steps=300,
     ),
     "a": ModelRecipe(
         architecture="Mixtral",
