@@ -99,10 +99,12 @@ def _held_out(spec: FuseJobSpec, pins: Pins) -> list[PlannedStage]:
         "skillField": data.skill_field,
         "normalize": spec.dataset.normalize,
         "chunkRows": spec.dataset.chunk_rows,
+        "textBytes": spec.dataset.text_bytes,
         "validationFraction": 1.0,
     }
     settings = _location(data, pins.held_out) | {"maxDroppedFraction": spec.dataset.max_dropped_fraction}
-    return [PlannedStage(HELD_OUT, "prepare", parameters, settings)]
+    # it reads the training rows: what is among them is no held-out row
+    return [PlannedStage(HELD_OUT, "prepare", parameters, settings, {"training": PREPARE})]
 
 
 def _rendering(spec: FuseJobSpec, model: NamedModel, pins: Pins) -> dict[str, Any]:

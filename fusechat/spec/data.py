@@ -34,6 +34,8 @@ class DatasetSpec(DataSource):
     """Rows a chunk: the unit of resumption and of sharing work among workers."""
     validation_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.02
     """Share held out, chosen by a hash of the first user message."""
+    text_bytes: Annotated[int, Field(ge=64, le=16_777_216)] = 4096
+    """Plain texts longer than this many bytes are cut into several rows, at whitespace where there is any."""
     max_dropped_fraction: Fraction = 0.05
     """More unusable rows than this share is an error (65); fewer are counted by reason and reported."""
 

@@ -19,10 +19,11 @@ from fusechat.chat.parse import ParsedRow, parse_row
 from fusechat.chat.reasons import Dropped
 from fusechat.errors import InvalidDataError
 from fusechat.records import Malformed, data_files, read_records
-from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.context import Clock, StageContext, chunk_numbers
 from fusechat.stages.layout import STATISTICS, TRAIN, VALIDATION, chunk_name
 from fusechat.stages.pinned import fetch_dataset
-from fusechat.tables import Conversation, Message, write_conversations
+from fusechat.storage.base import FileEntry
+from fusechat.tables import Conversation, Message, read_conversations, write_conversations
 
 SPLITS = (TRAIN, VALIDATION)
 _EXAMPLES = 3
@@ -72,30 +73,84 @@ def run(context: StageContext) -> None:
     parameters, settings = context.stage.parameters, context.stage.settings
     source = fetch_dataset(context, settings)
     statistics = Statistics()
-    rows: dict[str, list[Conversation]] = {split: [] for split in SPLITS}
-    for split, conversation in _split(_conversations(source, parameters, statistics), parameters, statistics):
-        rows[split].append(conversation)
+    chunks = _Chunks(context, int(parameters["chunkRows"]))
+    rows = _conversations(source, parameters, statistics)
+    for split, conversation in _split(rows, statistics, _training_rows(context)):
+        chunks.add(split, conversation)
     _check(statistics, settings)
-    _write(context, rows, int(parameters["chunkRows"]), statistics, clock)
+    chunks.complete(statistics, clock)
 
 
 def _conversations(
     source: Path, parameters: Mapping[str, Any], statistics: Statistics
-) -> Iterator[tuple[str, Conversation]]:
-    """Place and conversation of every row that can be used, in the order of the files."""
+) -> Iterator[tuple[str, bool, Conversation]]:
+    """Place, whether it is held out, and content of every row that can be used, in the order of the files."""
     base = source if source.is_dir() else source.parent
+    held_out_fraction, longest = float(parameters["validationFraction"]), int(parameters["textBytes"])
+    extra = 0  # rows that cut texts added, so that every row has a number of its own
     for file in data_files(source):
         name = file.relative_to(base).as_posix()
         for number, record in enumerate(read_records(file, name)):
-            where = f"{name}[{number}]"
-            row = statistics.read
+            where, row = f"{name}[{number}]", statistics.read + extra
             statistics.read += 1
             parsed = _parsed(record, parameters)
-            if isinstance(parsed, ParsedRow):
-                statistics.normalized += parsed.normalized
-                yield where, Conversation(row, parsed.messages, parsed.skill)
-            else:
+            if not isinstance(parsed, ParsedRow):
                 statistics.drop(parsed, where)
+                continue
+            statistics.normalized += parsed.normalized
+            whole = Conversation(row, parsed.messages, parsed.skill)
+            # by the whole text: its pieces must not be dealt to both sides
+            held_out = _hash_fraction(first_question(whole)) < held_out_fraction
+            pieces = _pieces(whole, longest)
+            extra += len(pieces) - 1
+            statistics.cut_texts += len(pieces) > 1
+            yield from ((where, held_out, piece) for piece in pieces)
+
+
+def _pieces(conversation: Conversation, longest: int) -> list[Conversation]:
+    """A plain text in rows of at most `longest` bytes; any other conversation as it is."""
+    message = conversation.messages[0]
+    if message.role != "text":
+        return [conversation]
+    texts = cut_text(message.content, longest)
+    return [
+        Conversation(conversation.row + number, (Message("text", text),), conversation.skill)
+        for number, text in enumerate(texts)
+    ]
+
+
+def cut_text(text: str, longest: int) -> list[str]:
+    """Pieces of at most `longest` UTF-8 bytes that join to `text`, cut after whitespace, or between characters where a
+    piece has none."""
+    data = text.encode()
+    pieces, begin = [], 0
+    while len(data) - begin > longest:
+        end = _cut(data, begin, begin + longest)
+        pieces.append(data[begin:end].decode())
+        begin = end
+    return [*pieces, data[begin:].decode()]
+
+
+def _cut(data: bytes, begin: int, limit: int) -> int:
+    """The last place at most `limit` where a piece may end."""
+    while data[limit] & 0xC0 == 0x80:  # inside a character
+        limit -= 1
+    spaces = [data.rfind(space, begin, limit) for space in (b" ", b"\n", b"\t")]
+    return max(spaces) + 1 if max(spaces) > begin else limit
+
+
+def _training_rows(context: StageContext) -> set[bytes]:
+    """Hashes of the rows that a held-out set must not repeat."""
+    if "training" not in context.stage.inputs:
+        return set()
+    reader = context.reader("training")
+    chunks = (reader.fetch(chunk_name(TRAIN, number)) for number in chunk_numbers(reader, TRAIN))
+    return {_key(conversation) for chunk in chunks for conversation in read_conversations(chunk)}
+
+
+def _key(conversation: Conversation) -> bytes:
+    content = [[message.role, message.content] for message in conversation.messages]
+    return hashlib.sha256(canonical_json(content)).digest()
 
 
 def _parsed(record: Mapping[str, Any] | Malformed, parameters: Mapping[str, Any]) -> ParsedRow | str:
@@ -111,18 +166,16 @@ def _parsed(record: Mapping[str, Any] | Malformed, parameters: Mapping[str, Any]
 
 
 def _split(
-    conversations: Iterator[tuple[str, Conversation]], parameters: Mapping[str, Any], statistics: Statistics
+    rows: Iterator[tuple[str, bool, Conversation]], statistics: Statistics, training: set[bytes]
 ) -> Iterator[tuple[str, Conversation]]:
-    """Drops exact duplicates (the first stays) and chooses the split by a hash of the first user message."""
+    """Drops exact duplicates (the first stays), and of a held-out set whatever is in the training rows."""
     seen: set[bytes] = set()
-    for where, conversation in conversations:
-        content = [[message.role, message.content] for message in conversation.messages]
-        key = hashlib.sha256(canonical_json(content)).digest()
-        if key in seen:
-            statistics.drop("Duplicate", where)
+    for where, held_out, conversation in rows:
+        key = _key(conversation)
+        if key in seen or key in training:
+            statistics.drop("Duplicate" if key in seen else "InTrainingRows", where)
             continue
         seen.add(key)
-        held_out = _hash_fraction(first_question(conversation)) < float(parameters["validationFraction"])
         split = VALIDATION if held_out else TRAIN
         statistics.kept[split] += 1
         statistics.skills[conversation.skill] += 1
@@ -145,7 +198,7 @@ def _check(statistics: Statistics, settings: Mapping[str, Any]) -> None:
     uri, dropped = settings["uri"], sum(statistics.dropped.values())
     if not statistics.read:
         raise InvalidDataError(f"The dataset {uri} is empty.", mend="Name files that hold at least one row.")
-    unusable = dropped - statistics.dropped["Duplicate"]
+    unusable = dropped - statistics.dropped["Duplicate"] - statistics.dropped["InTrainingRows"]
     limit = float(settings["maxDroppedFraction"])
     if unusable > limit * statistics.read or unusable == statistics.read:
         reasons = ", ".join(
@@ -159,18 +212,38 @@ def _check(statistics: Statistics, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _write(
-    context: StageContext, rows: Mapping[str, list[Conversation]], size: int, statistics: Statistics, clock: Clock
-) -> None:
-    writer = context.writer()
-    entries = []
-    for split, conversations in rows.items():
-        for number, begin in enumerate(range(0, len(conversations), size)):
-            path = context.scratch / "chunk.parquet"
-            write_conversations(path, conversations[begin : begin + size])
-            entries.append(writer.put(path, chunk_name(split, number), move=True))
-            context.progress(begin, len(conversations), "row", split=split)
-    path = context.scratch / STATISTICS
-    path.write_text(json.dumps(statistics.to_json(), indent=2, ensure_ascii=False) + "\n")
-    entries.append(writer.put(path, STATISTICS, move=True))
-    writer.complete(entries, {"statistics": statistics.to_json(), **clock.details()})
+class _Chunks:
+    """Writes each split's rows as soon as a chunk of them is full."""
+
+    def __init__(self, context: StageContext, size: int) -> None:
+        self._context, self._size = context, size
+        self._writer = context.writer()
+        self._waiting: dict[str, list[Conversation]] = {split: [] for split in SPLITS}
+        self._written: Counter[str] = Counter()
+        self._entries: list[FileEntry] = []
+
+    def add(self, split: str, conversation: Conversation) -> None:
+        """The next row of a split."""
+        self._waiting[split].append(conversation)
+        if len(self._waiting[split]) == self._size:
+            self._write(split)
+
+    def complete(self, statistics: Statistics, clock: Clock) -> None:
+        """Writes what is left, the statistics, and the manifest."""
+        for split in SPLITS:
+            if self._waiting[split]:
+                self._write(split)
+        path = self._context.scratch / STATISTICS
+        path.write_text(json.dumps(statistics.to_json(), indent=2, ensure_ascii=False) + "\n")
+        self._entries.append(self._writer.put(path, STATISTICS, move=True))
+        self._writer.complete(self._entries, {"statistics": statistics.to_json(), **clock.details()})
+
+    def _write(self, split: str) -> None:
+        path = self._context.scratch / "chunk.parquet"
+        write_conversations(path, self._waiting[split])
+        name = chunk_name(split, self._written[split])
+        self._entries.append(self._writer.put(path, name, move=True))
+        self._written[split] += 1
+        self._waiting[split] = []
+        # how many rows there are is known only at the end
+        self._context.progress(sum(self._written.values()), sum(self._written.values()), "chunk", split=split)
