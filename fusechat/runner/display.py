@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from fusechat.plan import PlannedStage
 from fusechat.reporting.numbers import duration
 from fusechat.runner.schedule import Task
 
+WIDE = 100
+"""Columns from which on everything is shown."""
 RATE_SECONDS = 120.0
 """Over so long a time a rate is measured."""
 
@@ -78,15 +81,30 @@ class _Count(ProgressColumn):
 
 
 class _Rate(ProgressColumn):
-    """Units a second and the time left, once there is enough to tell."""
+    """Units a second and the time left, once there is enough to tell; and what else the stage says, if it is `wide`."""
+
+    def __init__(self, *, wide: bool, table_column: Column) -> None:
+        super().__init__(table_column)
+        self._wide = wide
 
     def render(self, task: RichTask) -> Text:
         """See ProgressColumn."""
+        told = [task.fields["figures"]] if self._wide and task.fields["figures"] else []
         speed = task.speed
-        if not speed or task.total is None or task.completed >= task.total:
-            return Text(task.fields["figures"], style="dim")
-        told = (rate(speed, task.fields["unit"]), f"{duration((task.total - task.completed) / speed)} left")
-        return Text(", ".join(part for part in (*told, task.fields["figures"]) if part), style="dim")
+        if speed and task.total is not None and task.completed < task.total:
+            left = (task.total - task.completed) / speed
+            told = [rate(speed, task.fields["unit"]), f"{duration(left)} left", *told]
+        return Text(", ".join(told), style="dim")
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """What fits: a narrow terminal has shorter bars, and neither elapsed time nor losses."""
+    line = partial(Column, no_wrap=True)
+    bar = BarColumn(bar_width=max(4, min(16, width - 74)))
+    columns = [TextColumn("  {task.description}", table_column=line()), bar, _Count(table_column=line())]
+    wide = width >= WIDE
+    elapsed = [TimeElapsedColumn(table_column=line())] if wide else []
+    return [*columns, *elapsed, _Rate(wide=wide, table_column=line(overflow="ellipsis"))]
 
 
 class TextDisplay:
@@ -99,11 +117,7 @@ class TextDisplay:
         self._bars: dict[str, TaskID] = {}
         self._chunks: dict[str, int] = {}
         self._progress = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=20),
-            _Count(),
-            TimeElapsedColumn(),
-            _Rate(table_column=Column(no_wrap=True)),
+            *_columns(console.width),
             console=console,
             transient=True,
             speed_estimate_period=RATE_SECONDS,
@@ -129,6 +143,7 @@ class TextDisplay:
 
     def started(self, task: Task) -> None:
         """See Observer."""
+        self._chunks[task.label] = 0
         self._bars[task.label] = self._progress.add_task(f"{task.label:<22}", total=None, unit="", figures="")
         if not self._console.is_terminal:
             self._line(task.label, "started")
@@ -141,7 +156,7 @@ class TextDisplay:
         total = max(line["total"], 1)
         if "chunk" in line:
             # rows of one chunk of many: the bar counts chunks
-            done = self._chunks.get(task.label, 0) + line["done"] / total
+            done = self._chunks[task.label] + line["done"] / total
             self._progress.update(bar, completed=done)
             return
         if line["unit"] == "chunk":
