@@ -74,7 +74,7 @@ def forest(rows: Sequence[IntervalRow], *, x_name: str) -> str:
     bounds = [bound for row in drawn for bound in (row.low, row.high)]
     x0, x1 = _range([0.0, *(bound for bound in bounds if bound is not None)])
     names = [f"{row.pair}, {row.of.partition(',')[0]}" for row in drawn]
-    left = 20 + 6.4 * max(len(name) for name in names)
+    left = 20 + 6.8 * max(len(name) for name in names)
     wide, high = WIDTH - left - 136, len(drawn) * 22
 
     def place(value: float) -> float:

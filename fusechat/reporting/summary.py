@@ -18,15 +18,16 @@ _WORDS = {
 
 
 def verdicts(results: Results, model: str) -> list[str]:
-    """A sentence on bits per byte, and one for each task, on how `model` compares with its controls."""
+    """How `model` compares with its controls: in bits per byte, where skills differ by skill too, and in each task."""
     pairs = [pair for pair in results["pairs"] if pair["first"] == model]
     if not pairs:
         return [f"{_capital(label(model))} was not compared with another model."]
     skills = sorted({skill for pair in pairs for skill in pair["bitsPerByte"]["strata"]})
     sentences = []
-    if skills:
+    if skills:  # a job may have tasks alone
         of = f"the mean bits per byte of {len(skills)} skills" if len(skills) > 1 else "bits per byte"
         sentences.append(_sentence(model, of, [(pair["second"], pair["bitsPerByte"]["mean"]) for pair in pairs]))
+        sentences += [_by_skill(pair) for pair in pairs if _skills_differ(pair)]
     tasks = sorted({task for pair in pairs for task in pair["accuracy"]["strata"]})
     for task in tasks:
         found = [(p["second"], p["accuracy"]["strata"][task]) for p in pairs if task in p["accuracy"]["strata"]]
@@ -60,6 +61,19 @@ def _sentence(model: str, of: str, found: Sequence[tuple[str, Mapping[str, Any]]
         if named:
             clauses.append(f"{_WORDS[verdict]} {_and(named)}")
     return f"{_capital(label(model))} is {_and(clauses)} in {of}."
+
+
+def _skills_differ(pair: Mapping[str, Any]) -> bool:
+    found = {interval["verdict"] for interval in pair["bitsPerByte"]["strata"].values()}
+    return found != {pair["bitsPerByte"]["mean"]["verdict"]}
+
+
+def _by_skill(pair: Mapping[str, Any]) -> str:
+    """`Against joint it is better in chat and docs and worse in sort.`"""
+    strata = pair["bitsPerByte"]["strata"]
+    named = {verdict: [skill for skill, each in strata.items() if each["verdict"] == verdict] for verdict in _ORDER}
+    clauses = [f"{verdict} in {_and(skills)}" for verdict, skills in named.items() if skills]
+    return f"Against {label(pair['second'])} it is {'; '.join(clauses)}."
 
 
 def _range(interval: Mapping[str, Any]) -> str:
