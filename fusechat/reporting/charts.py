@@ -50,7 +50,7 @@ def bars(
     parts = list(dict.fromkeys(part for each in rows.values() for part in each))
     full = whole if whole is not None else max((sum(each.values()) for each in rows.values()), default=0.0)
     left = 24 + 7 * max((len(row) for row in rows), default=0)
-    wide = WIDTH - left - 60
+    wide = WIDTH - left - (0 if whole is not None else 84)
     shapes: list[str] = []
     for i, (row, each) in enumerate(rows.items()):
         top, x = i * 24 + 4, float(left)
