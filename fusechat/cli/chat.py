@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fusechat.cli.options import Json
-from fusechat.cli.output import console, print_json
+from fusechat.cli.output import console
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,7 +37,8 @@ def chat(
 ) -> None:
     """Talk to a model in its own chat template. Answers are greedy: the same question gets the same answer.
 
-    On a terminal an empty line, Ctrl-D or Ctrl-C ends it. From a pipe, each line is a message of one conversation.
+    On a terminal an empty line, Ctrl-D or Ctrl-C ends it. From a pipe, each line is a message of one conversation;
+    with --json each answer is one JSON object a line.
 
     Example: [bold]fusechat chat examples/demo/fusejob.yaml -p "Hello, who are you?"[/bold]
     """
@@ -47,7 +50,8 @@ def chat(
         messages.append(Message("user", text))
         answer = speaker.answer(messages)
         messages.append(Message("assistant", answer))
-        print_json({"prompt": text, "answer": answer}) if as_json else print(answer, flush=True)
+        line = json.dumps({"prompt": text, "answer": answer}, ensure_ascii=False) if as_json else answer
+        print(line, flush=True)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ def _questions(model: str) -> Iterator[str]:
     """Lines of standard input; on a terminal with a prompt, until an empty one."""
     terminal = sys.stdin.isatty()
     if terminal:
+        with suppress(ImportError):
+            import readline  # noqa: F401 - imported, it lets `input` edit and recall lines
         console(stderr=True).print(f"{model}; an empty line ends it", style="dim")
     while True:
         try:
