@@ -64,6 +64,21 @@ class MergeSummary:
 
 
 @dataclass(frozen=True)
+class ReadingSummary:
+    """What became of the training conversations when one model read them."""
+
+    model: str
+    conversations: int
+    """Read; those that were dropped are not among them."""
+    cut: int
+    """Of them, as long as the model's maxLength: cut there."""
+    dropped: Mapping[str, int]
+    """By reason."""
+    not_finite: int
+    """Of those read, with a row whose logits were no numbers: such rows are never taught from."""
+
+
+@dataclass(frozen=True)
 class StageCost:
     """What a stage took, wherever it ran."""
 
@@ -97,6 +112,7 @@ class ReportData:
     samples: Mapping[str, Sequence[SampleAnswer]]
     """Model -> its answers."""
     version: str
+    readings: Sequence[ReadingSummary] = ()
 
 
 LABELS = {"fuse-baseline": "CLM only", "fuse-joint": "joint"}

@@ -201,7 +201,33 @@ def _data(data: ReportData) -> str:
     rows.append(("changed by Unicode normalisation", data.data["normalized"]))
     rows.append(("held-out rows that share 13 words in a row with a training row", len(found.contaminated_rows)))
     rows.append(("held-out rows that are in the training rows whole", len(found.duplicate_rows)))
-    return html.table(TextTable(("rows", "count"), tuple((name, f"{n:,}") for name, n in rows)))
+    return html.table(TextTable(("rows", "count"), tuple((name, f"{n:,}") for name, n in rows))) + _readings(data)
+
+
+def _readings(data: ReportData) -> str:
+    """How each model read the training conversations."""
+    if not data.readings:
+        return ""
+    rows = tuple(
+        (
+            each.model,
+            *(f"{count:,}" for count in (each.conversations, each.cut)),
+            ", ".join(f"{count:,} {reason}" for reason, count in each.dropped.items()) or "none",
+            f"{each.not_finite:,}",
+        )
+        for each in data.readings
+    )
+    warnings = "".join(
+        html.paragraph(
+            f"The logits of {each.model} were not finite in {each.not_finite:,} of {each.conversations:,} "
+            "conversations; it teaches nothing there.",
+            "warn",
+        )
+        for each in data.readings
+        if each.not_finite
+    )
+    header = ("model", "conversations read", "cut at maxLength", "dropped", "logits not finite")
+    return html.table(TextTable(header, rows), words=(3,)) + warnings
 
 
 def _costs(data: ReportData) -> str:

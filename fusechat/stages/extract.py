@@ -65,6 +65,7 @@ class _Extraction:
             "rows": len(renderings),
             "tokens": sum(len(rendering.input_ids) for rendering in renderings),
             "lossTokens": sum(len(rendering.position) for rendering in renderings),
+            "cut": sum(len(rendering.input_ids) == self.tokenizer.max_length for rendering in renderings),
             "dropped": dict(sorted(dropped.items())),
             "notFinite": count_non_finite(representations),
         }

@@ -6,6 +6,7 @@ Output: `report.html`, `README.md` (model card), `results.json`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from fusechat.reporting.data import (
     AlignmentSummary,
     Lineage,
     MergeSummary,
+    ReadingSummary,
     ReportData,
     StageCost,
     TrainingSummary,
@@ -44,6 +46,7 @@ from fusechat.stages.layout import (
     TRAIN,
     TRAINING,
     VALIDATION,
+    VOCABULARY,
     chunk_name,
     parquet,
     part_of,
@@ -93,6 +96,7 @@ def gather(context: StageContext) -> ReportData:
         costs=[_cost(context, stage) for stage in stages],
         samples={evaluation.model: evaluation.samples for evaluation in evaluations},
         version=__version__,
+        readings=[_reading(context, stage) for stage in stages if stage.kind == "extract"],
     )
 
 
@@ -134,6 +138,19 @@ def _alignment(context: StageContext, stage: PlannedStage) -> AlignmentSummary:
         gold_alone=fractions.gold_alone,
         mapped_mass=fractions.mapped_mass,
         rules=parts[MAPPING]["rules"],
+    )
+
+
+def _reading(context: StageContext, stage: PlannedStage) -> ReadingSummary:
+    details: Any = context.reader(stage.name).manifest.details
+    chunks = [part for name, part in details["parts"].items() if name != VOCABULARY]
+    dropped = sum((Counter(chunk["dropped"]) for chunk in chunks), Counter[str]())
+    return ReadingSummary(
+        stage.name.removeprefix("extract-"),
+        conversations=sum(chunk["rows"] for chunk in chunks),
+        cut=sum(chunk["cut"] for chunk in chunks),
+        dropped=dict(sorted(dropped.items())),
+        not_finite=sum(chunk["notFinite"] for chunk in chunks),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,23 +20,23 @@ from typing import Any, Literal
 class Fault:
     """The process sends itself `signal` at call number `call` of those that fit."""
 
-    at: Literal["upload", "uploaded", "write", "half written", "progress", "step"]
+    at: Literal["upload", "uploaded", "write", "half written", "progress", "step", "file size"]
     """`upload`, `write`: before a key that contains `key` is stored; `uploaded`: after; `half written`: with half of
     it under the hidden name that the storage uses; `progress`: when it tells how far it is; `step`: at an optimiser
-    step, once its record is written."""
+    step, once its record is written; `file size`: nothing dies, but no file may grow beyond `call` bytes."""
     key: str = ""
     call: int = 1
     signal: signal.Signals = signal.SIGKILL
 
 
-def start(arguments: list[str], fault: Fault, log: Path) -> ForkServerProcess:
-    """The command line `arguments` with the fault, forked from the warm server; its output goes to `log`."""
+def start(arguments: list[str], fault: Fault | None, log: Path) -> ForkServerProcess:
+    """The command line `arguments`, with the fault if there is one, forked from the warm server; it prints to `log`."""
     process = multiprocessing.get_context("forkserver").Process(target=_run, args=(arguments, fault, log))
     process.start()
     return process
 
 
-def run(arguments: list[str], fault: Fault, log: Path) -> int:
+def run(arguments: list[str], fault: Fault | None, log: Path) -> int:
     """The same, to its end: the exit code, negative for a signal."""
     process = start(arguments, fault, log)
     process.join(240)
@@ -43,12 +44,13 @@ def run(arguments: list[str], fault: Fault, log: Path) -> int:
     return process.exitcode
 
 
-def _run(arguments: list[str], fault: Fault, log: Path) -> None:
+def _run(arguments: list[str], fault: Fault | None, log: Path) -> None:
     from fusechat.cli import main
 
     for number in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    _arm(fault)
+    if fault is not None:
+        _arm(fault)
     raise SystemExit(main.run(arguments))
 
 
@@ -101,6 +103,8 @@ def _arm(fault: Fault) -> None:
     LocalStorage.write = dying_write  # type: ignore[method-assign]
     if fault.at == "progress":
         Progress.__call__ = dying_progress  # type: ignore[method-assign]
+    if fault.at == "file size":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault.call, fault.call))
     if fault.at == "step":
         _arm_trainer(reached)
 

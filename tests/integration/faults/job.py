@@ -39,9 +39,12 @@ class Inputs:
     models: dict[str, Path]
     data: Path
 
-    def job(self, directory: Path, *, name: str = "tiny", storage: str | None = None, **spec: Any) -> TinyJob:
+    def job(self, directory: Path, *, name: str = "tiny", **spec: Any) -> TinyJob:
         """The job with its storage in `directory`; keys of `spec` replace whole parts of it."""
-        document = job_document(self.models, self.data, storage or str(directory / "storage"), **(SPEC | spec))
+        spec = SPEC | spec
+        storage = spec.pop("storage", {"uri": str(directory / "storage")})
+        document = job_document(self.models, self.data, storage["uri"], **spec)
+        document["spec"]["storage"] = storage
         document["metadata"]["name"] = name
         directory.mkdir(parents=True, exist_ok=True)
         return TinyJob(write_job(directory / f"{name}.yaml", document), directory / "storage")
