@@ -47,7 +47,7 @@ def explain(error: MemoryError | OSError | RuntimeError, settings: TrainingSetti
             mend="Lower microBatchSize, switch gradientCheckpointing on, raise deepspeed.zeroStage or its offload, or "
             "use more processes.",
         )
-    if isinstance(error, dist.DistError | ConnectionError) or any(mark in text for mark in _PEER_GONE):
+    if peer_is_gone(error):
         return TemporaryError(
             f"Another process of the gang went away: {error}", mend="The next start goes on from the last checkpoint."
         )
@@ -57,3 +57,8 @@ def explain(error: MemoryError | OSError | RuntimeError, settings: TrainingSetti
             mend="Free space in the work directory; the next start goes on from the last checkpoint.",
         )
     return None
+
+
+def peer_is_gone(error: Exception) -> bool:
+    """Whether torch says that another process of the gang ended while this one waited for it."""
+    return isinstance(error, dist.DistError | ConnectionError) or any(mark in str(error).lower() for mark in _PEER_GONE)

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     try:
         report = _run(job, out)
     except Exception as error:
-        return _fail(job, error)
+        return leave_failure(job.work_directory, error)
     if report is not None:
         print(json.dumps({"report": report}), file=out, flush=True)
     return 0
@@ -102,7 +102,8 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _fail(job: TrainingJob, error: Exception) -> int:
+def leave_failure(work_directory: Path, error: Exception) -> int:
+    """Says on standard error and in the work directory how this rank ended; returns its exit code."""
     known = isinstance(error, FuseChatError)
     exit_code = error.exit_code if isinstance(error, FuseChatError) else INTERNAL_ERROR_EXIT_CODE
     if known:
@@ -117,7 +118,7 @@ def _fail(job: TrainingJob, error: Exception) -> int:
         mend=error.mend if isinstance(error, FuseChatError) else "",
         unix_time=time.time(),
     )
-    directory = failures_directory(job.work_directory)
+    directory = failures_directory(work_directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"rank-{failure.rank}.json").write_text(json.dumps(asdict(failure)))
     return exit_code

@@ -26,6 +26,8 @@ def run_chunks(context: StageContext, prefix: str, missing: Sequence[int], work:
         context.progress(done, len(missing), "chunk")
         path = context.scratch / "chunk.parquet"
         details = dict(work(number, path)) | {"attempt": context.attempt}
+        if not context.writes:
+            continue
         entry = writer.put(path, chunk_name(prefix, number), move=True)
         writer.finish_part(part_of(number), [entry], details | clock.details())
     context.progress(len(missing), max(len(missing), 1), "chunk")

@@ -35,14 +35,15 @@ class Worker:
 class Progress:
     """One JSON line on standard output for each step: marked, so that a log reader can tell them from other lines."""
 
-    def __init__(self, stage: str, worker: Worker) -> None:
+    def __init__(self, stage: str, worker: Worker, *, silent: bool = False) -> None:
+        self._silent = silent
         self._head = {"fusechat": "progress", "stage": stage, "worker": worker.index}
         self._last = 0.0
 
     def __call__(self, done: int, total: int, unit: str, **figures: float | str) -> None:
         """`done` of `total` units; at most two lines a second, the last one always."""
         now = time.monotonic()
-        if done < total and now - self._last < 0.5:
+        if self._silent or (done < total and now - self._last < 0.5):
             return
         self._last = now
         self.write(self._head | {"done": done, "total": total, "unit": unit} | figures)
@@ -103,6 +104,8 @@ class StageContext:
     """This attempt's own directory; removed afterwards."""
     progress: Progress
     warn: Callable[[str], None] = field(default=lambda text: print(text, file=sys.stderr, flush=True))
+    writes: bool = True
+    """False in the ranks of a tensor-parallel model that have the results too and leave writing to rank 0."""
 
     @property
     def directory(self) -> StageDirectory:

@@ -20,13 +20,23 @@ from fusechat.evaluation.tasks import TaskSpec, load_task
 from fusechat.extraction.extract import BatchDone
 from fusechat.stages.context import Clock, StageContext, chunk_numbers
 from fusechat.stages.extract import render_all
-from fusechat.stages.inference import load_for_inference
+from fusechat.stages.inference import load_for_inference, model_directory
 from fusechat.stages.layout import EVALUATION, VALIDATION, chunk_name
+from fusechat.stages.ranks import ranks_of, run_ranks
 from fusechat.tables import Conversation, read_conversations
 
 
 def run(context: StageContext) -> None:
     """Evaluates one model under the same settings as every other model of the job."""
+    if ranks_of(context.stage) > 1:
+        model_directory(context)  # fetched once, not by every rank
+        run_ranks(context)
+    else:
+        make(context)
+
+
+def make(context: StageContext) -> None:
+    """The evaluation, in this process."""
     held_out = _held_out(context)
     model, tokenizer = load_for_inference(context)
     clock = Clock.start()
@@ -45,6 +55,8 @@ def run(context: StageContext) -> None:
         _answers(context, model, tokenizer, held_out),
         _samples(context, model, tokenizer, held_out),
     )
+    if not context.writes:
+        return
     path = context.scratch / EVALUATION
     write_evaluation(path, evaluation)
     writer = context.writer()

@@ -20,8 +20,9 @@ from fusechat.extraction.extract import BatchDone, count_non_finite, extract_chu
 from fusechat.extraction.forward import output_size
 from fusechat.stages.chunks import complete_if_last, missing_chunks, run_chunks
 from fusechat.stages.context import Clock, StageContext, chunk_numbers
-from fusechat.stages.inference import load_for_inference
+from fusechat.stages.inference import load_for_inference, model_directory
 from fusechat.stages.layout import REPRESENTATIONS, TRAIN, VOCABULARY, chunk_name, parquet, part_of
+from fusechat.stages.ranks import ranks_of, run_ranks
 from fusechat.tables import Conversation, Rendering, read_conversations, write_representations, write_vocabulary
 
 
@@ -30,15 +31,24 @@ def run(context: StageContext) -> None:
     chunks = chunk_numbers(context.reader("conversations"), TRAIN)
     missing = missing_chunks(context, chunks)
     need_vocabulary = context.worker.index == 0 and VOCABULARY not in context.writer().finished_parts()
+    clock = Clock.start()
     if missing or need_vocabulary:
-        model, tokenizer = load_for_inference(context)
-        clock = Clock.start()
-        if need_vocabulary:
-            _write_vocabulary(context, tokenizer, output_size(model))
-        run_chunks(context, REPRESENTATIONS, missing, _Extraction(context, model, tokenizer), clock)
-    else:
-        clock = Clock.start()
+        if ranks_of(context.stage) > 1:
+            model_directory(context)  # fetched once, not by every rank
+            run_ranks(context, missing, vocabulary=need_vocabulary)
+        else:
+            clock = make(context, missing, vocabulary=need_vocabulary)
     complete_if_last(context, [VOCABULARY, *map(part_of, chunks)], clock, {})
+
+
+def make(context: StageContext, chunks: Sequence[int], *, vocabulary: bool) -> Clock:
+    """Makes these chunks, and the vocabulary if wanted; the clock of this process, begun when the model was loaded."""
+    model, tokenizer = load_for_inference(context)
+    clock = Clock.start()
+    if vocabulary and context.writes:
+        _write_vocabulary(context, tokenizer, output_size(model))
+    run_chunks(context, REPRESENTATIONS, chunks, _Extraction(context, model, tokenizer), clock)
+    return clock
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from fusechat.fusion.train_process import open_checkpoints
 from fusechat.stages.context import Clock, StageContext, chunk_numbers
 from fusechat.stages.layout import ALIGNMENTS, REPRESENTATIONS, SELECTION, TRAINING, VALIDATION, chunk_name
 from fusechat.stages.pinned import fetch_model
-from fusechat.stages.training import Gang, run_training
+from fusechat.stages.torchrun import Gang
+from fusechat.stages.training import run_training
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import Rendering, read_conversations
 

@@ -43,14 +43,14 @@ def run_stage(name: str, plan_uri: str, *, worker: Worker, attempt: str | None =
     Raises what the stage raises; DamagedInputError (75) if an input is not there whole.
     """
     # from the very first: imports take seconds, and a container's first process would not even hear SIGTERM
-    with _terminate_as_interrupt(), full_disk_explained():
+    with terminate_as_interrupt(), full_disk_explained():
         storage, plan = open_plan(plan_uri)
         stage = plan.stage(name)
         if stage_directory(storage, stage).is_complete():
             return False
         _require_inputs(storage, plan, stage)
         run = _load(stage)
-        with _scratch(name) as scratch:
+        with scratch_directory(name) as scratch:
             context = StageContext(
                 plan,
                 stage,
@@ -105,7 +105,7 @@ def _require_inputs(storage: Storage, plan: Plan, stage: PlannedStage) -> None:
 
 
 @contextmanager
-def _scratch(name: str) -> Iterator[Path]:
+def scratch_directory(name: str) -> Iterator[Path]:
     """A directory for files on their way to storage; $TMPDIR chooses the disk."""
     directory = Path(tempfile.mkdtemp(prefix=f"fusechat-{name}-"))
     try:
@@ -115,7 +115,7 @@ def _scratch(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """SIGTERM ends the stage as an InterruptedStageError: finished parts and checkpoints stay, the exit code is 75."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
