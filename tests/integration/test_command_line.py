@@ -118,7 +118,8 @@ def test_a_conversation_from_a_pipe_goes_on(undisturbed: TinyJob, monkeypatch: p
     monkeypatch.setattr("sys.stdin", io.StringIO("Say sentence 3.\n\nAnd again, longer?\n"))
     ran = fusechat("chat", str(undisturbed.file), "--max-new-tokens", "4", "--json")
     assert ran.code == 0
-    assert re.findall(r'"prompt": "(.*)"', ran.output) == ["Say sentence 3.", "And again, longer?"]
+    answers = [json.loads(line) for line in ran.output.splitlines()]
+    assert [answer["prompt"] for answer in answers] == ["Say sentence 3.", "And again, longer?"]
 
 
 def test_inspect_shows_a_storage_a_stage_and_a_table(undisturbed: TinyJob) -> None:
@@ -181,7 +182,7 @@ def test_plan_names_licences_sizes_and_what_exists(tiny_inputs: Inputs, undistur
     assert re.search(r"^fuse-joint +[0-9a-f]{12} +complete +[\d.]+ [MG]B +\d+ kB +prepare, ", text, re.MULTILINE)
 
 
-def test_plan_names_unknown_and_differing_licences(undisturbed: TinyJob, tiny_inputs: Inputs, tmp_path: Path) -> None:
+def test_plan_names_unknown_and_differing_licences(tiny_inputs: Inputs, tmp_path: Path) -> None:
     copies = {}
     for name, path in tiny_inputs.models.items():
         copies[name] = tmp_path / name
@@ -191,7 +192,7 @@ def test_plan_names_unknown_and_differing_licences(undisturbed: TinyJob, tiny_in
     for name, card in (("a", "---\nlicense: mit\n---\n"), ("b", "no head\n")):
         (copies[name] / "README.md").unlink()
         (copies[name] / "README.md").write_text(card)
-    job = Inputs(copies, tiny_inputs.data).job(tmp_path, storage=str(undisturbed.storage))
+    job = Inputs(copies, tiny_inputs.data).job(tmp_path)
     text = fusechat("plan", str(job.file)).output
     assert "unknown for b: their model cards name none" in text
     assert "pivot apache-2.0, a mit" in text
