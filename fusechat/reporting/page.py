@@ -128,9 +128,9 @@ def _series(training: TrainingSummary, name: str) -> list[tuple[float, float]]:
 
 
 def _smoothed(training: TrainingSummary, name: str) -> list[tuple[float, float]]:
-    """The mean of up to 100 equal stretches: single batches differ more than training moves."""
+    """The mean of up to 50 equal stretches: single batches differ more than training moves."""
     points = _series(training, name)
-    width = max(1, -(-len(points) // 100))
+    width = max(1, -(-len(points) // 50))
     groups = (points[i : i + width] for i in range(0, len(points), width))
     return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
 
@@ -160,20 +160,32 @@ def _alignment(data: ReportData) -> str:
 
 
 def _merges(data: ReportData) -> str:
-    return "".join(_merge(each, unfolded=f"merge-{each.name}" == data.result) for each in data.merges)
-
-
-def _merge(merge: MergeSummary, *, unfolded: bool) -> str:
-    means = ", ".join(f"{name} {weight:.4f}" for name, weight in merge.mean_weights.items())
-    linear = (
-        "" if merge.linear_share is None else f" Interpolated linearly: {_percent(merge.linear_share)} of elements."
+    if not data.merges:
+        return ""
+    rows = [
+        (
+            each.name,
+            each.method,
+            ", ".join(f"{name} {weight:.4f}" for name, weight in each.mean_weights.items()),
+            _percent(each.changed_share),
+            "-" if each.linear_share is None else _percent(each.linear_share),
+        )
+        for each in data.merges
+    ]
+    header = ("merge", "method", "mean weights", "differs from the pivot", "interpolated linearly")
+    marked = data.result.removeprefix("merge-")
+    table = html.table(TextTable(header, tuple(rows)), words=(1, 2), marked=marked)
+    note = "Weights are means over all elements of the model; the last columns are shares of them."
+    return (
+        table
+        + html.paragraph(note, "note")
+        + "".join(_layers(each, unfolded=each.name == marked) for each in data.merges)
     )
-    changed = f"Weights of the model that differ from the pivot's: {_percent(merge.changed_share)}."
-    told = f"Mean weights: {means}. {changed}{linear}"
+
+
+def _layers(merge: MergeSummary, *, unfolded: bool) -> str:
     chart = charts.heatmap(merge.layer_weights, name=f"weight of each target by layer, {merge.name}")
-    return f"<h3>{html.text(merge.name)} ({html.text(merge.method)})</h3>{html.paragraph(told)}" + html.folded(
-        "Weight of each target by layer", chart, unfolded=unfolded
-    )
+    return html.folded(f"{merge.name}: weight of each target by layer", chart, unfolded=unfolded)
 
 
 def _answers(data: ReportData) -> str:
