@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,11 +19,11 @@ import numpy as np
 import pytest
 
 from fusechat.cli.planning import PlannedJob, plan_job, write_plan
-from fusechat.errors import ConfigurationError, TemporaryError
+from fusechat.errors import ConfigurationError, InterruptedStageError, TemporaryError
 from fusechat.evaluation.results import read_evaluation
 from fusechat.stages import evaluate, extract
 from fusechat.stages.context import Progress, StageContext, Worker
-from fusechat.stages.process import run_stage
+from fusechat.stages.process import run_stage, terminate_as_interrupt
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import read_representations, read_vocabulary
 from tests.tiny import conversations, job_document, write_job, write_models, write_rows
@@ -141,16 +143,37 @@ def test_the_stage_fails_with_the_ranks_own_error(inputs: Path, tmp_path: Path) 
     assert job.context("extract-b", accelerators=2, attempt="a2").writer().finished_parts() == {}
 
 
-def kill_rank_1(part: Path, ended: threading.Event) -> None:
-    """Once `part` is stored, kills the second rank of this process's children."""
-    while not part.exists() and not ended.wait(0.01):
-        pass
-    for process in Path("/proc").glob("[0-9]*"):
-        if _is_rank_1(process):
-            os.kill(int(process.name), signal.SIGKILL)
+@contextmanager
+def once_stored(part: Path, act: Callable[[], None]) -> Iterator[None]:
+    """Calls `act` from a thread as soon as `part` is there."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        while not part.exists():
+            if ended.wait(0.01):
+                return
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
-def _is_rank_1(process: Path) -> bool:
+def kill_rank_1() -> None:
+    for process in _ranks(1):
+        os.kill(process, signal.SIGKILL)
+
+
+def _ranks(number: int) -> list[int]:
+    """Process ids of this process's ranks of that number."""
+    return [int(process.name) for process in Path("/proc").glob("[0-9]*") if _is_rank(process, number)]
+
+
+def _is_rank(process: Path, number: int) -> bool:
     """Its parent is torchrun, whose parent is this process."""
     try:
         parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
@@ -158,20 +181,15 @@ def _is_rank_1(process: Path) -> bool:
         environment = (process / "environ").read_bytes().split(b"\0")
     except (OSError, IndexError):
         return False  # it has just ended
-    return grandparent == os.getpid() and b"RANK=1" in environment
+    return grandparent == os.getpid() and f"RANK={number}".encode() in environment
 
 
 def test_after_a_killed_rank_the_next_attempt_makes_the_rest(inputs: Path, tmp_path: Path) -> None:
     job = prepare(tmp_path, inputs, rows=216)
     context = job.context("extract-b", accelerators=2)
-    ended = threading.Event()
     part = tmp_path / "storage" / context.directory.key / "parts" / "chunk-00002.json"
-    killer = threading.Thread(target=kill_rank_1, args=[part, ended])
-    killer.start()
-    with pytest.raises(TemporaryError) as failed:
+    with once_stored(part, kill_rank_1), pytest.raises(TemporaryError) as failed:
         extract.run(context)
-    ended.set()
-    killer.join()
     assert failed.value.exit_code == 75
     finished = job.context("extract-b", accelerators=0, attempt="reading").writer().finished_parts()
     assert {"vocabulary", "chunk-00000", "chunk-00001", "chunk-00002"} <= finished.keys()
@@ -183,3 +201,19 @@ def test_after_a_killed_rank_the_next_attempt_makes_the_rest(inputs: Path, tmp_p
         "chunk-00000": "a1",
         "chunk-00020": "a2",
     }
+
+
+def test_a_stopped_stage_ends_its_ranks_and_keeps_what_they_finished(inputs: Path, tmp_path: Path) -> None:
+    job = prepare(tmp_path, inputs, rows=216)
+    context = job.context("extract-b", accelerators=2)
+    part = tmp_path / "storage" / context.directory.key / "parts" / "chunk-00002.json"
+    with (
+        terminate_as_interrupt(),
+        once_stored(part, lambda: os.kill(os.getpid(), signal.SIGTERM)),
+        pytest.raises(InterruptedStageError, match="SIGTERM"),
+    ):
+        extract.run(context)
+    assert _ranks(0) + _ranks(1) == []
+    finished = context.writer().finished_parts()
+    assert {"vocabulary", "chunk-00000", "chunk-00001", "chunk-00002"} <= finished.keys()
+    assert not context.directory.is_complete(), "nothing was left to stop"
