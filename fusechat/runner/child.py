@@ -20,6 +20,7 @@ from fusechat.runner.processes import CommandLine, ForkServer, Process, Started,
 from fusechat.runner.schedule import Task
 
 _KEPT_LINES = 40
+_SHOWN_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,27 @@ Events = queue.SimpleQueue[Heard | StopAsked]
 class Log:
     """What a process says: in a file, and its last lines here too, for a full disk takes none."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, title: str) -> None:
+        """Appends to `path`, below a line that begins with `title`."""
         self.path = path
         self._last: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._append(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {title}\n".encode())
 
     def write(self, raw: bytes) -> None:
-        """One line."""
-        self._last.append(raw.decode(errors="replace").rstrip())
+        """One line. Of a progress bar, which returns to the line's beginning, what is seen in the end."""
+        seen = raw.rstrip(b"\r\n").rpartition(b"\r")[2]
+        self._last.append(seen.decode(errors="replace"))
+        self._append(seen + b"\n")
+
+    def explanation(self) -> list[str]:
+        """The error that the process ended with; its last lines if it named none."""
+        lines = list(self._last)
+        errors = [number for number, line in enumerate(lines) if line.startswith(("error:", "internal error:"))]
+        return lines[errors[-1] :] if errors else lines[-_SHOWN_LINES:]
+
+    def _append(self, raw: bytes) -> None:
         with suppress(OSError), self.path.open("ab", buffering=0) as file:
             file.write(raw)
-
-    def tail(self, lines: int) -> list[str]:
-        """The last lines of this process."""
-        return list(self._last)[-lines:]
 
 
 class Child:
@@ -158,8 +167,7 @@ class Launcher:
             process: Process = self._server.fork(self._command_line, arguments, environment)
         else:
             process = Subprocess(arguments, environment)
-        log = Log(self._logs / f"{task.stage.name}.{task.worker}.log")
-        log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {task.label}, attempt {attempt}\n".encode())
+        log = Log(self._logs / f"{task.stage.name}.{task.worker}.log", f"{task.label}, attempt {attempt}")
         return Child(task, process, log, self._events)
 
 

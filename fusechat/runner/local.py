@@ -287,7 +287,7 @@ class LocalExecutor:
 
 
 def _failure(task: Task, code: int, child: Child) -> StageFailedError:
-    last = "\n".join(f"    {line}" for line in child.log.tail(12))
+    last = "\n".join(f"    {line}" for line in child.log.explanation())
     ended = f"failed with exit code {code}" if code > 0 else f"was killed by signal {-code}"
     return StageFailedError(
         f"Stage {task.label} {ended}.\n{last}",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.faults import driver
-from tests.integration.faults.driver import Fault
+from tests.integration.faults.driver import Fault, descendants
 from tests.integration.faults.job import SPEC, Inputs, TinyJob
 
 pytestmark = pytest.mark.slow
@@ -47,15 +47,6 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.02)
-
-
-def descendants(pid: int) -> set[int]:
-    """All processes below `pid`, by Linux's own account."""
-    below: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            below |= {child, *descendants(child)}
-    return below
 
 
 def alive(pids: set[int]) -> set[int]:

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -42,6 +43,16 @@ def run(arguments: list[str], fault: Fault | None, log: Path) -> int:
     process.join(240)
     assert process.exitcode is not None, log.read_text()
     return process.exitcode
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below `pid`, by Linux's own account."""
+    below: set[int] = set()
+    with suppress(OSError):  # what ends meanwhile has nobody below it any more
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                below |= {child, *descendants(child)}
+    return below
 
 
 def _run(arguments: list[str], fault: Fault | None, log: Path) -> None:
