@@ -93,7 +93,7 @@ RECIPES = {
         vocabulary=1500,
         shares={"chat": 0.9, "docs": 0.0, "sort": 0.1},
         sort_first=80,
-        steps=800,
+        steps=1000,
     ),
     "b": ModelRecipe(
         architecture="Llama",
