@@ -82,6 +82,11 @@ class Child:
         self._lock = threading.Lock()
         threading.Thread(target=self._follow, daemon=True).start()
 
+    @property
+    def has_started(self) -> bool:
+        """The process is there."""
+        return self._pid is not None
+
     def terminate(self) -> None:
         """Asks the process to save what it has and end."""
         self._signal(signal.SIGTERM)

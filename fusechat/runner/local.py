@@ -119,7 +119,11 @@ class LocalExecutor:
                     self._enter(stage, state)
             if state.waiting:
                 self._prepare(state)
-            stopped = self._loop(state, attempts)
+            try:
+                stopped = self._loop(state, attempts)
+            except BaseException:  # the storage cannot be reached any more, say
+                self._stop(state)
+                raise
             if stopped:
                 self._stop(state)
         if stopped:
@@ -272,6 +276,8 @@ class LocalExecutor:
         """Asks the children to save and end; kills them when their time is over, or when asked once more."""
         for child in state.running.values():
             child.terminate()
+        # one that still waits for the server's imports has nothing to save; it is ended as soon as it begins
+        state.running = {label: child for label, child in state.running.items() if child.has_started}
         deadline = time.monotonic() + GRACE_SECONDS
         while state.running:
             try:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -92,8 +92,10 @@ class ForkServer:
         goes to `log`."""
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([_PRELOADED])
-        with _environment(environment), _standard_error(log), _no_interrupt():
-            forkserver.ensure_running()
+        with _environment(environment), _standard_error(log):
+            resource_tracker.ensure_running()  # first: its start unblocks SIGINT
+            with _no_interrupt():
+                forkserver.ensure_running()
         ForkServer.is_running = True
 
     def fork(self, command_line: CommandLine, arguments: list[str], environment: Mapping[str, str]) -> Process:

@@ -35,6 +35,7 @@ STAGES: Mapping[StageKind, str] = {
     "publish": "fusechat.stages.publish:run",
 }
 """Kind -> module:function. Modules are imported only by the process that runs them."""
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_stage(name: str, plan_uri: str, *, worker: Worker, attempt: str | None = None) -> bool:
@@ -90,7 +91,8 @@ def cache_directory() -> Path:
 
 def _load(stage: PlannedStage) -> Callable[[StageContext], None]:
     module, _, function = STAGES[stage.kind].partition(":")
-    run: Callable[[StageContext], None] = getattr(importlib.import_module(module), function)
+    with _signals_held_back():
+        run: Callable[[StageContext], None] = getattr(importlib.import_module(module), function)
     if "torch" in sys.modules:
         # whatever the environment says: results on a CPU depend on it
         sys.modules["torch"].set_num_threads(stage.resources.threads)
@@ -123,9 +125,23 @@ def terminate_as_interrupt() -> Iterator[None]:
             f"Stopped by {signal.Signals(number).name}.", mend="What was finished is kept; run it again to go on."
         )
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, interrupt) for number in _STOPPING}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """SIGTERM and SIGINT wait for the end: in the middle of an import their error could pass for a missing package."""
+    heard: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in _STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if heard:
+        signal.raise_signal(heard[0])

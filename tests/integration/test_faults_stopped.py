@@ -168,6 +168,29 @@ def test_sigterm_to_a_stage_keeps_its_chunks(job: TinyJob, undisturbed: TinyJob,
     assert job.content() == undisturbed.content()
 
 
+def test_sigterm_to_a_stage_that_is_still_importing(job: TinyJob) -> None:
+    job.remove("extract-b")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fusechat.cli", *job.stage_arguments("extract-b")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: _hears(process.pid, signal.SIGTERM), "listening to SIGTERM")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 75
+    assert "Stopped by SIGTERM" in errors
+    assert "Traceback" not in errors
+    assert not list((job.storage / "stages").glob("extract-b-*/parts/*"))
+
+
+def _hears(pid: int, number: signal.Signals) -> bool:
+    """The process has a handler of its own for the signal."""
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 def test_sigterm_to_training_resumes_at_the_very_step(job: TinyJob, undisturbed: TinyJob, tmp_path: Path) -> None:
     job.remove("fuse-b")
     log = tmp_path / "log"
