@@ -29,7 +29,7 @@ JOB = Path(__file__).with_name("fusejob.yaml")
 _SOURCES = ("data.py", "models.py", "chat_formats.py")
 _LIBRARIES = ("torch", "transformers", "tokenizers")
 _MADE = "made.json"
-_PROGRESS_SECONDS = 2.0
+_PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
