@@ -17,8 +17,8 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 BRACKETS = (
-    "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}</s>{% else %}<s>[INST] {{ m.content }} [/INST]"
-    "{% endif %}{% endfor %}"
+    "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}</s>"
+    "{% else %}<s>[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}"
 )
 PLAIN = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}"

@@ -128,7 +128,13 @@ def _start(output: Path, name: str, settings: DataSettings) -> subprocess.Popen[
     command = [sys.executable, "-m", "examples.demo.build", "--output", str(output), "--model", name]
     command += ["--settings", json.dumps(asdict(settings))]
     # one thread: the sums, and so the weights, are the same whatever else runs; nothing is fetched
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "DS_ACCELERATOR": "cpu",
+    }
     return subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2])
 
 
