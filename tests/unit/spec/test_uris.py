@@ -7,25 +7,25 @@ import pytest
 from fusechat.spec.load import parse_job
 from fusechat.spec.uris import absolute_uri, resolve_uris
 
-BASE = Path("/work/jobs")
+BASE = Path("/home/me/jobs")
 
 
 @pytest.mark.parametrize(
     ("uri", "absolute"),
     [
-        ("models/a", "file:///work/jobs/models/a"),
-        ("./models/a/", "file:///work/jobs/models/a"),
-        ("../models/a", "file:///work/models/a"),
+        ("models/a", "file:///home/me/jobs/models/a"),
+        ("./models/a/", "file:///home/me/jobs/models/a"),
+        ("../models/a", "file:///home/me/models/a"),
         ("../../../../a", "file:///a"),
         ("/models/a", "file:///models/a"),
-        ("file:models/a", "file:///work/jobs/models/a"),
-        ("file:.fusechat", "file:///work/jobs/.fusechat"),
+        ("file:models/a", "file:///home/me/jobs/models/a"),
+        ("file:.fusechat", "file:///home/me/jobs/.fusechat"),
         ("file:///models/a", "file:///models/a"),
         ("file:/models/a", "file:///models/a"),
         ("file:///models/a%20b", "file:///models/a%20b"),
-        ("models/a b", "file:///work/jobs/models/a%20b"),
-        ("models/50%", "file:///work/jobs/models/50%25"),
-        ("data/*.jsonl", "file:///work/jobs/data/%2A.jsonl"),
+        ("models/a b", "file:///home/me/jobs/models/a%20b"),
+        ("models/50%", "file:///home/me/jobs/models/50%25"),
+        ("data/*.jsonl", "file:///home/me/jobs/data/%2A.jsonl"),
         ("s3://bucket/a", "s3://bucket/a"),
         ("hf://me/a", "hf://me/a"),
     ],
@@ -52,14 +52,14 @@ def test_every_uri_of_a_job_is_resolved() -> None:
         "job.yaml",
     )
     spec = resolve_uris(job, BASE).spec
-    assert spec.pivot.model.uri == "file:///work/jobs/models/a"
-    assert [source.model.uri for source in spec.sources] == ["hf://me/b", "file:///work/jobs/models/c"]
+    assert spec.pivot.model.uri == "file:///home/me/jobs/models/a"
+    assert [source.model.uri for source in spec.sources] == ["hf://me/b", "file:///home/me/jobs/models/c"]
     assert spec.dataset.uri == "hf://datasets/me/chats", "a dataset of the Hub, in the form that storage reads"
-    assert spec.merge.existing_targets[0].model.uri == "file:///work/jobs/models/d"
+    assert spec.merge.existing_targets[0].model.uri == "file:///home/me/jobs/models/d"
     assert spec.evaluation.held_out is not None
-    assert spec.evaluation.held_out.uri == "file:///work/jobs/held-out.jsonl"
+    assert spec.evaluation.held_out.uri == "file:///home/me/jobs/held-out.jsonl"
     assert spec.publish is not None
-    assert spec.publish.uri == "file:///work/jobs/out"
-    assert spec.storage.uri == "file:///work/jobs/.fusechat"
+    assert spec.publish.uri == "file:///home/me/jobs/out"
+    assert spec.storage.uri == "file:///home/me/jobs/.fusechat"
     assert job.spec.pivot.model.uri == "models/a", "the job itself is left alone"
     assert resolve_uris(resolve_uris(job, BASE), Path("/")) == resolve_uris(job, BASE)
