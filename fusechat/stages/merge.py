@@ -33,7 +33,7 @@ def run(context: StageContext) -> None:
         seed=int(parameters.get("seed", 0)),
         shard_bytes=int(parameters["shardMegabytes"]) * 10**6,
         save_dtype=parameters["saveDtype"],
-        progress=lambda done, total: context.progress(done, total, "tensor"),
+        progress=lambda done, total: context.progress(done, total, "element"),
         threads=context.stage.resources.threads,
     )
     weights, summary = context.scratch / parquet(MERGE_WEIGHTS), context.scratch / MERGE_SUMMARY
