@@ -18,12 +18,12 @@ from fusechat.evaluation.bits_per_byte import score_conversations
 from fusechat.evaluation.results import GradedAnswer, ModelEvaluation, SampleAnswer, write_evaluation
 from fusechat.evaluation.tasks import TaskSpec, load_task
 from fusechat.extraction.extract import BatchDone
-from fusechat.stages.context import Clock, StageContext, chunk_numbers
+from fusechat.stages.context import Clock, StageContext, split_conversations
 from fusechat.stages.extract import render_all
 from fusechat.stages.inference import load_for_inference, model_directory
-from fusechat.stages.layout import EVALUATION, VALIDATION, chunk_name
+from fusechat.stages.layout import EVALUATION, VALIDATION
 from fusechat.stages.ranks import ranks_of, run_ranks
-from fusechat.tables import Conversation, read_conversations
+from fusechat.tables import Conversation
 
 
 def run(context: StageContext) -> None:
@@ -65,11 +65,7 @@ def make(context: StageContext) -> None:
 
 
 def _held_out(context: StageContext) -> list[Conversation]:
-    reader = context.reader("held-out")
-    conversations: list[Conversation] = []
-    for number in chunk_numbers(reader, VALIDATION):
-        conversations += read_conversations(reader.fetch(chunk_name(VALIDATION, number)))
-    return conversations
+    return list(split_conversations(context.reader("held-out"), VALIDATION))
 
 
 def _token_budget(context: StageContext) -> int:

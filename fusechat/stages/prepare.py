@@ -19,11 +19,11 @@ from fusechat.chat.parse import ParsedRow, parse_row
 from fusechat.chat.reasons import Dropped
 from fusechat.errors import InvalidDataError
 from fusechat.records import Malformed, data_files, read_records
-from fusechat.stages.context import Clock, StageContext, chunk_numbers
+from fusechat.stages.context import Clock, StageContext, split_conversations
 from fusechat.stages.layout import STATISTICS, TRAIN, VALIDATION, chunk_name
 from fusechat.stages.pinned import fetch_dataset
 from fusechat.storage.base import FileEntry
-from fusechat.tables import Conversation, Message, read_conversations, write_conversations
+from fusechat.tables import Conversation, Message, write_conversations
 
 SPLITS = (TRAIN, VALIDATION)
 _EXAMPLES = 3
@@ -143,9 +143,7 @@ def _training_rows(context: StageContext) -> set[bytes]:
     """Hashes of the rows that a held-out set must not repeat."""
     if "training" not in context.stage.inputs:
         return set()
-    reader = context.reader("training")
-    chunks = (reader.fetch(chunk_name(TRAIN, number)) for number in chunk_numbers(reader, TRAIN))
-    return {_key(conversation) for chunk in chunks for conversation in read_conversations(chunk)}
+    return {_key(conversation) for conversation in split_conversations(context.reader("training"), TRAIN)}
 
 
 def _key(conversation: Conversation) -> bytes:

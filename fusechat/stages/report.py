@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ from fusechat.errors import DamagedInputError
 from fusechat.evaluation.compare import compare
 from fusechat.evaluation.contamination import Contamination, contamination
 from fusechat.evaluation.results import ModelEvaluation, read_evaluation
+from fusechat.fusion.selection import LOW_SHARE
 from fusechat.plan import PlannedStage
 from fusechat.reporting.card import card
 from fusechat.reporting.data import (
@@ -31,7 +32,7 @@ from fusechat.reporting.data import (
     compared_pairs,
 )
 from fusechat.reporting.page import page
-from fusechat.stages.context import Clock, StageContext, chunk_numbers
+from fusechat.stages.context import Clock, StageContext, split_conversations
 from fusechat.stages.layout import (
     CARD,
     EVALUATION,
@@ -47,12 +48,11 @@ from fusechat.stages.layout import (
     TRAINING,
     VALIDATION,
     VOCABULARY,
-    chunk_name,
     parquet,
     part_of,
 )
 from fusechat.storage.reading import OutputReader
-from fusechat.tables import Conversation, RowStatus, read_conversations
+from fusechat.tables import RowStatus
 
 
 def run(context: StageContext) -> None:
@@ -117,12 +117,7 @@ def _evaluation(context: StageContext, stage: PlannedStage) -> ModelEvaluation:
 def _contamination(context: StageContext) -> Contamination:
     training = context.reader("prepare")
     held_out = context.reader("prepare-held-out") if "prepare-held-out" in context.stage.inputs else training
-    return contamination(_conversations(training, TRAIN), list(_conversations(held_out, VALIDATION)))
-
-
-def _conversations(reader: OutputReader, split: str) -> Iterator[Conversation]:
-    for number in chunk_numbers(reader, split):
-        yield from read_conversations(reader.fetch(chunk_name(split, number)))
+    return contamination(split_conversations(training, TRAIN), list(split_conversations(held_out, VALIDATION)))
 
 
 def _alignment(context: StageContext, stage: PlannedStage) -> AlignmentSummary:
@@ -162,7 +157,7 @@ def _training(context: StageContext, stage: PlannedStage) -> TrainingSummary:
     return TrainingSummary(
         stage.name,
         picks=picks,
-        low_picks=[name for name in shares["names"][1:] if picks[name] < 0.05],
+        low_picks=[name for name in shares["names"][1:] if picks[name] < LOW_SHARE],
         records=[json.loads(line) for line in lines],
         changed_share=_json(reader, TRAINING)["changed_share"],
     )
