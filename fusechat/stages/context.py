@@ -14,11 +14,9 @@ from typing import Any
 
 from fusechat.errors import DamagedInputError
 from fusechat.plan import Plan, PlannedStage
-from fusechat.stages.layout import chunk_name, chunk_number
 from fusechat.storage.base import Storage
 from fusechat.storage.outputs import OutputWriter, StageDirectory
 from fusechat.storage.reading import OutputReader
-from fusechat.tables import Conversation, read_conversations
 
 
 @dataclass(frozen=True)
@@ -137,14 +135,3 @@ def stage_directory(storage: Storage, stage: PlannedStage) -> StageDirectory:
     if stage.digest is None:
         raise DamagedInputError(f"Stage {stage.name} is unresolved in this plan.", stage="prepare")
     return StageDirectory(storage, stage.name, stage.digest, kind=stage.kind)
-
-
-def split_conversations(reader: OutputReader, split: str) -> Iterator[Conversation]:
-    """The rows of one split of a `prepare` output, in order, one chunk in memory at a time."""
-    for number in chunk_numbers(reader, split):
-        yield from read_conversations(reader.fetch(chunk_name(split, number)))
-
-
-def chunk_numbers(reader: OutputReader, prefix: str) -> list[int]:
-    """Numbers of the files `<prefix>/chunk-NNNNN.parquet` of an output, ascending."""
-    return sorted(chunk_number(name) for name in reader.names() if name.startswith(f"{prefix}/chunk-"))

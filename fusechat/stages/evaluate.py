@@ -18,11 +18,12 @@ from fusechat.evaluation.bits_per_byte import score_conversations
 from fusechat.evaluation.results import GradedAnswer, ModelEvaluation, SampleAnswer, write_evaluation
 from fusechat.evaluation.tasks import TaskSpec, load_task
 from fusechat.extraction.extract import BatchDone
-from fusechat.stages.context import Clock, StageContext, split_conversations
+from fusechat.stages.context import Clock, StageContext
 from fusechat.stages.extract import render_all
 from fusechat.stages.inference import load_for_inference, model_directory
 from fusechat.stages.layout import EVALUATION, VALIDATION
 from fusechat.stages.ranks import ranks_of, run_ranks
+from fusechat.stages.splits import split_conversations
 from fusechat.tables import Conversation
 
 

@@ -19,10 +19,11 @@ from fusechat.chat.vocabulary import vocabulary_of
 from fusechat.extraction.extract import BatchDone, count_non_finite, extract_chunk
 from fusechat.extraction.forward import output_size
 from fusechat.stages.chunks import complete_if_last, missing_chunks, run_chunks
-from fusechat.stages.context import Clock, StageContext, chunk_numbers
+from fusechat.stages.context import Clock, StageContext
 from fusechat.stages.inference import load_for_inference, model_directory
 from fusechat.stages.layout import REPRESENTATIONS, TRAIN, VOCABULARY, chunk_name, parquet, part_of
 from fusechat.stages.ranks import ranks_of, run_ranks
+from fusechat.stages.splits import chunk_numbers
 from fusechat.tables import Conversation, Rendering, read_conversations, write_representations, write_vocabulary
 
 

@@ -27,9 +27,10 @@ from fusechat.fusion.settings import (
 )
 from fusechat.fusion.targets import Tail, TargetSettings
 from fusechat.fusion.train_process import open_checkpoints
-from fusechat.stages.context import Clock, StageContext, chunk_numbers
+from fusechat.stages.context import Clock, StageContext
 from fusechat.stages.layout import ALIGNMENTS, REPRESENTATIONS, SELECTION, TRAINING, VALIDATION, chunk_name
 from fusechat.stages.pinned import fetch_model
+from fusechat.stages.splits import chunk_numbers
 from fusechat.stages.torchrun import Gang
 from fusechat.stages.training import run_training
 from fusechat.storage.reading import OutputReader

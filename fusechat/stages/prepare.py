@@ -19,9 +19,10 @@ from fusechat.chat.parse import ParsedRow, parse_row
 from fusechat.chat.reasons import Dropped
 from fusechat.errors import InvalidDataError
 from fusechat.records import Malformed, data_files, read_records
-from fusechat.stages.context import Clock, StageContext, split_conversations
+from fusechat.stages.context import Clock, StageContext
 from fusechat.stages.layout import STATISTICS, TRAIN, VALIDATION, chunk_name
 from fusechat.stages.pinned import fetch_dataset
+from fusechat.stages.splits import split_conversations
 from fusechat.storage.base import FileEntry
 from fusechat.tables import Conversation, Message, write_conversations
 

@@ -32,7 +32,7 @@ from fusechat.reporting.data import (
     compared_pairs,
 )
 from fusechat.reporting.page import page
-from fusechat.stages.context import Clock, StageContext, split_conversations
+from fusechat.stages.context import Clock, StageContext
 from fusechat.stages.layout import (
     CARD,
     EVALUATION,
@@ -51,6 +51,7 @@ from fusechat.stages.layout import (
     parquet,
     part_of,
 )
+from fusechat.stages.splits import split_conversations
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import RowStatus
 

@@ -33,7 +33,7 @@ def kill(job: TinyJob, stage: str, fault: Fault, tmp_path: Path) -> None:
         ("prepare", Fault("progress", call=2)),
         ("prepare", Fault("upload", "train/chunk-00002")),
         ("prepare", Fault("half written", "manifest.json")),
-        ("merge-varm", Fault("progress", "tensor")),
+        ("merge-varm", Fault("progress", "element", call=2)),
         ("merge-varm", Fault("uploaded", "model/model.safetensors")),
         ("merge-linear", Fault("write", "manifest.json")),
         ("evaluate-merge-varm", Fault("progress", "row")),
