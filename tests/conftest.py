@@ -1,3 +1,30 @@
-"""Fixtures for every test."""
+"""Fixtures for every test, and where the time of a run went."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
 
 pytest_plugins = ["tests.s3_server"]
+
+_SECONDS: Counter[str] = Counter()
+_TESTS: Counter[str] = Counter()
+_BEGAN = time.monotonic()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    part = "/".join(report.nodeid.partition("::")[0].split("/")[:2])
+    _SECONDS[part] += report.duration
+    _TESTS[part] += report.when == "call"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Time by part: set-up that tests share counts for the first that needs it."""
+    if len(_SECONDS) < 2:
+        return
+    terminalreporter.section("time by part")
+    for part, seconds in sorted(_SECONDS.items(), key=lambda item: -item[1]):
+        terminalreporter.line(f"{seconds:8.0f} s  {_TESTS[part]:5} tests  {part}")
+    terminalreporter.line(f"{time.monotonic() - _BEGAN:8.0f} s  {sum(_TESTS.values()):5} tests  all, with collection")
