@@ -1,0 +1,23 @@
+"""A real Kubernetes for the tests. How to use it:
+
+    def test_jobs_get_their_pods(control_plane: Cluster, namespace: str) -> None:
+        control_plane.apply({"apiVersion": "batch/v1", "kind": "Job", ...}, namespace=namespace)
+        control_plane.wait_for("job", "train", namespace, lambda job: job["status"].get("active") == 2)
+
+Fixtures (`tests/cluster/fixtures.py`; usable in every test, started when first asked for, never at collection):
+
+`control_plane`   level 1, session: etcd, API server, controller manager, scheduler. No node; for any user.
+`node_cluster`    level 2, session: a whole node with containerd, kubelet, kube-proxy, CoreDNS: pods run. Needs root.
+`namespace`       function: the name of a namespace of the test's own, deleted after it.
+`cluster_s3`      session: a real S3 server that pods (`.pod_endpoint`) and the test (`.endpoint`) both reach.
+
+A `Cluster` (`tests/cluster/cluster.py`) has `kubeconfig`, `environment` (for subprocesses: KUBECONFIG, PATH with
+kubectl and helm), `kubectl(*args, input=)`, `helm(*args)`, `apply`, `get`, `list`, `delete`, `logs`, `wait_for`,
+`namespace()`, `set_node_capacity("nvidia.com/gpu", 4)`, `load_image(image)`, `node_exec(*command)`; for faults `stop_api_server`,
+`start_api_server(*flags)`, `freeze_api_server`, `thaw_api_server`; and `audit_events()`, every request as a dict.
+A test that must have one to itself (faults) opens it: `with tests.cluster.control_plane.running() as cluster`.
+
+Where KUBECONFIG is set, both fixtures give that cluster. Else Kubernetes is built from Go modules, once: it is kept in
+`$FUSECHAT_TEST_CACHE` or `~/.cache/fusechat-tests`. Where neither can be had the tests skip and say how to get one;
+with FUSECHAT_REQUIRE_CLUSTER=1 they fail instead. `python -m tests.cluster up` gives a person one to play with.
+"""

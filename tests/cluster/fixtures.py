@@ -1,0 +1,77 @@
+"""The fixtures and hooks that `tests/cluster/conftest.py` describes; a plugin, so that tests anywhere can use them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import control_plane as planes
+from tests.cluster import wanting
+from tests.cluster.cluster import Cluster
+from tests.cluster.times import TIMES
+
+_FIXTURES = {"control_plane", "node_cluster"}
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[Cluster]:
+    """Level 1, one for the session: etcd, API server, controller manager, scheduler; no node, so pods stay Pending."""
+    with _given() or _own(wanting.require_control_plane, planes.running) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own: in `node_cluster` if the test uses that, else in `control_plane`."""
+    name = "node_cluster" if "node_cluster" in request.fixturenames else "control_plane"
+    cluster: Cluster = request.getfixturevalue(name)
+    with cluster.namespace() as fresh:
+        yield fresh
+
+
+def _given() -> AbstractContextManager[Cluster] | None:
+    """The cluster that KUBECONFIG names, if it is set: it has nodes, and its control plane is not ours."""
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if not kubeconfig:
+        return None
+    home = Path(tempfile.mkdtemp(prefix="fusechat-cluster-"))
+    return nullcontext(Cluster(Path(kubeconfig), level=2, home=home))
+
+
+@contextmanager
+def _own(require, running) -> Iterator[Cluster]:
+    try:
+        require()
+    except wanting.UnavailableError as reason:
+        if os.environ.get("FUSECHAT_REQUIRE_CLUSTER") == "1":
+            pytest.fail(f"FUSECHAT_REQUIRE_CLUSTER=1, and {reason}")
+        pytest.skip(str(reason))
+    with running() as cluster:
+        yield cluster
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The time limit is for the test itself: whichever comes first also pays for the cluster."""
+    for item in items:
+        if _FIXTURES & set(getattr(item, "fixturenames", ())) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600, func_only=True))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Progress of what takes minutes is shown as it happens, even while pytest captures output."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        TIMES.listener = reporter.write_line
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the clusters' parts took."""
+    if TIMES.parts:
+        terminalreporter.section("Cluster tests: time by part")
+        for line in TIMES.table():
+            terminalreporter.write_line(line)
