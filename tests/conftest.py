@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-pytest_plugins = ["tests.s3_server"]
+pytest_plugins = ["tests.s3_server", "tests.cluster.fixtures"]
 
 _SECONDS: Counter[str] = Counter()
 _TESTS: Counter[str] = Counter()
