@@ -119,3 +119,20 @@ class SpecError(ConfigurationError):
         where = ":".join(str(part) for part in (self.file, problem.line) if part not in ("", None))
         head = ": ".join(part for part in (where, problem.path, problem.message) if part)
         return f"{head}\n    {problem.mend}" if problem.mend else head
+
+
+PERMANENT_EXIT_CODES = tuple(
+    sorted(
+        error.exit_code
+        for error in (
+            UsageError,
+            InvalidDataError,
+            MissingInputError,
+            AcceleratorOutOfMemoryError,
+            NoPermissionError,
+            ConfigurationError,
+        )
+    )
+)
+"""What a cluster does not try again. 70 is not among them: an exception that nobody foresaw (a collective that broke
+with its network card, say) tells nothing of the next attempt, and attempts are counted."""

@@ -56,8 +56,9 @@ class PlannedStage:
         """Whether n workers can share it chunk by chunk."""
         return self.kind in ("extract", "align")
 
-    def argv(self, plan_uri: str, *, worker: int = 0) -> list[str]:
-        """The command of one worker's process, the same on a laptop and in a container."""
+    def argv(self, plan_uri: str, *, worker: int | str = 0) -> list[str]:
+        """The command of one worker's process, the same on a laptop and in a container. `worker`: its number, or the
+        name under which a container will know it."""
         command = ["fusechat", "stage", self.name, "--plan", plan_uri]
         return [*command, "--worker", f"{worker}/{self.workers}"] if self.sharded else command
 

@@ -5,23 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fusechat.plan import libraries
+from fusechat.plan.libraries import NO_ACCELERATOR
 from fusechat.runner.schedule import Machine
 
 _NVIDIA = Path("/proc/driver/nvidia")
 
 
 def library_environment(threads: int) -> dict[str, str]:
-    """What makes the libraries of a stage use so many CPU threads. Idle threads sleep: stages share the cores."""
-    count = str(threads)
-    # DeepSpeed looks for an accelerator, and says so, unless it is told
-    accelerator = {} if _NVIDIA.exists() else {"DS_ACCELERATOR": "cpu"}
-    return accelerator | {
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    """What stages of this machine have in their environment, whatever they do."""
+    accelerator = {} if _NVIDIA.exists() else NO_ACCELERATOR
+    return accelerator | libraries.library_environment(threads)
 
 
 def this_machine(processes: int | None, threads: int) -> Machine:
