@@ -87,8 +87,14 @@ class StageStatus(StatusObject):
     """Failed attempts that counted so far."""
     preemptions: Annotated[int, Field(ge=0)] = 0
     """Attempts that ended because the cluster took the node or the quota back. They cost no attempt."""
+    preempted_at: Time | None = None
+    """When the last of them was: each is counted once."""
+    run: Annotated[int, Field(ge=0)] = 0
+    """Number of the Job that works on it or comes next, from 0. Every Job that ended without the output raises it."""
     completed: Annotated[str, Field(max_length=16)] = ""
     """Workers that ended, of all: 3/4. Sharded stages only."""
+    finished_workers: Annotated[str, Field(max_length=1024)] = ""
+    """Indexes of workers of the present Job whose results were read, as in 0-2,5."""
     progress_percent: Annotated[int | None, Field(ge=0, le=100)] = None
     """How far the work is."""
     resumed_from_step: Annotated[int | None, Field(ge=0)] = None
