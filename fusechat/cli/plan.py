@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fusechat import __version__
 from fusechat.cli.options import JobFile, Json
 from fusechat.cli.output import console, print_facts, print_json, print_yaml, shortened, size, table
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fusechat.plan import PlannedStage
 
 UNRESOLVED = "unresolved"
+WORKER_IMAGE = f"fusechat-worker:{__version__}"
 NARROW = 110
 """Below so many columns the inputs of a stage go under its name."""
 
@@ -30,6 +32,13 @@ def plan(
             "--offline", metavar="", help="Use no network: what is not known without it is shown as unresolved."
         ),
     ] = False,
+    manifests: Annotated[
+        bool,
+        typer.Option("--manifests", metavar="", help="Print the Jobs, Services and ConfigMap of the job on a cluster."),
+    ] = False,
+    worker_image: Annotated[
+        str, typer.Option(metavar="IMAGE", help="With --manifests: the worker image of the operator's installation.")
+    ] = WORKER_IMAGE,
     as_json: Json = False,
 ) -> None:
     """Show every stage of a job: its inputs, its digest, whether its output exists, and what it is estimated to need.
@@ -38,11 +47,20 @@ def plan(
     memory that the fused model needs is shown beside that of all its sources, and licences are named where they are
     unknown or differ.
 
+    With --manifests it prints, as YAML, the very objects that the operator creates on a cluster. What they bear of the
+    FuseJob's UID, which only a cluster gives, is made from a UID of zeros; stages whose output is complete get none,
+    and without the network digests are zeros too.
+
     Example: [bold]fusechat plan examples/fusechat-7b.yaml --offline[/bold]
     """
     from fusechat.cli.planning import plan_job
 
     planned = plan_job(file, offline=offline)
+    if manifests:
+        from fusechat.cli.manifests import print_manifests
+
+        print_manifests(planned, worker_image, as_json=as_json or output == "json")
+        return
     document = describe(planned)
     if as_json or output == "json":
         print_json(document)
