@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from fusechat.storage import CompletenessState
 UNKNOWN_UID = "00000000-0000-0000-0000-000000000000"
 UNKNOWN_DIGEST = "0" * 64
 WIDTH = 120
+Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Section:
     """Objects that are made together, and what is to be said of them."""
 
     remarks: Sequence[str]
-    objects: Sequence[dict[str, Any]] = ()
+    objects: Sequence[Object] = ()
 
     def to_yaml(self) -> str:
         """Comments and documents."""
@@ -50,9 +51,10 @@ class _Dumper(yaml.SafeDumper):
 _STYLE: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": WIDTH, "default_flow_style": False}
 
 
-def print_manifests(planned: PlannedJob, worker_image: str, *, as_json: bool) -> None:
-    """YAML, a document an object, or one List as JSON; in the order in which the operator creates them."""
-    found = sections(planned, WorkerSettings(worker_image))
+def print_manifests(job: FuseJob, planned: PlannedJob, worker_image: str, *, as_json: bool) -> None:
+    """YAML, a document an object, or one List as JSON; in the order in which the operator creates them. `job`: as the file
+    has it, which is what a cluster would be given."""
+    found = sections(job, planned, WorkerSettings(worker_image))
     if as_json:
         items = [item for section in found for item in section.objects]
         print_json({"apiVersion": "v1", "kind": "List", "items": items})
@@ -61,17 +63,16 @@ def print_manifests(planned: PlannedJob, worker_image: str, *, as_json: bool) ->
         print(section.to_yaml(), end="")
 
 
-def sections(planned: PlannedJob, worker: WorkerSettings) -> Iterator[Section]:
+def sections(job: FuseJob, planned: PlannedJob, worker: WorkerSettings) -> Iterator[Section]:
     """Of the whole job, of prepare, and of each stage after it."""
-    job = planned.written
     owner = Owner(job.metadata.name, job.metadata.namespace or "default", UNKNOWN_UID)
-    yield Section(_about(planned))
+    yield Section(_about(job, planned))
     objects = [spec_config_map(job, owner), prepare_job(job, owner, worker, 0)]
     yield Section(["prepare: pins and plans the job, and makes the dataset"], objects)
     uri = plan_uri(job, planned.plan.digest if planned.plan.is_resolved else UNKNOWN_DIGEST)
     for stage in as_the_operator_plans(job, planned.plan.stages):
         if stage.name != PREPARE:
-            yield _section(planned, stage, owner, uri, worker)
+            yield _section(planned, stage, lambda stage: stage_children(job, owner, stage, uri, worker, 0))
 
 
 def as_the_operator_plans(job: FuseJob, resolved: Sequence[PlannedStage]) -> list[PlannedStage]:
@@ -80,18 +81,16 @@ def as_the_operator_plans(job: FuseJob, resolved: Sequence[PlannedStage]) -> lis
     return [replace(stage, digest=found.digest) for stage, found in zip(stages, resolved, strict=True)]
 
 
-def _section(planned: PlannedJob, stage: PlannedStage, owner: Owner, uri: str, worker: WorkerSettings) -> Section:
+def _section(planned: PlannedJob, stage: PlannedStage, render: Callable[[PlannedStage], list[Object]]) -> Section:
     if stage.digest is None:
-        open_stage = replace(stage, digest=UNKNOWN_DIGEST)
         remark = f"{stage.name}: its digest is not known yet, so the zeros and the names' last digits will differ"
-        return Section([remark], stage_children(planned.written, owner, open_stage, uri, worker, 0))
+        return Section([remark], render(replace(stage, digest=UNKNOWN_DIGEST)))
     if stage_directory(planned.storage, stage).completeness().state == CompletenessState.COMPLETE:
         return Section([f"{stage.name}: its output {stage.digest[:12]} is complete; nothing is created"])
-    return Section([stage.name], stage_children(planned.written, owner, stage, uri, worker, 0))
+    return Section([stage.name], render(stage))
 
 
-def _about(planned: PlannedJob) -> list[str]:
-    job = planned.written
+def _about(job: FuseJob, planned: PlannedJob) -> list[str]:
     lines = [
         f"FuseJob {job.metadata.name}: what the operator creates, each stage's objects when its inputs are complete.",
         f"A cluster gives the FuseJob a UID; here it is {UNKNOWN_UID}, so the last 8 digits of names differ there.",

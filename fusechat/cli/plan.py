@@ -53,13 +53,13 @@ def plan(
 
     Example: [bold]fusechat plan examples/fusechat-7b.yaml --offline[/bold]
     """
-    from fusechat.cli.planning import plan_job
+    from fusechat.cli.planning import written_and_planned
 
-    planned = plan_job(file, offline=offline)
+    written, planned = written_and_planned(file, offline=offline)
     if manifests:
         from fusechat.cli.manifests import print_manifests
 
-        print_manifests(planned, worker_image, as_json=as_json or output == "json")
+        print_manifests(written, planned, worker_image, as_json=as_json or output == "json")
         return
     document = describe(planned)
     if as_json or output == "json":
