@@ -1,0 +1,194 @@
+"""Actions of a decision carried out against the API server, each answer put into the cache.
+
+Every write names the one object it means. Where the object turns out to be another, or gone, nothing is done, what is
+really there goes into the cache, and the FuseJob is looked at again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fuse_operator.api import ApiError, Connection, Writer
+from fuse_operator.cache import Cache
+from fuse_operator.logs import fields
+from fuse_operator.model import Action, ChildKind, Create, Delete, DeleteFuseJob, Object, Propagation, Refused, Suspend
+from fuse_operator.resources import Kind, is_being_deleted, key_of, labels_of, name_of, namespace_of, uid_of
+from fusechat.manifests.names import ATTEMPT, DIGEST
+
+_log = logging.getLogger(__name__)
+_TRANSIENT = frozenset({0, 401, 408, 409, 429, 503, 504})
+_FIRST_SECONDS, _LAST_SECONDS = 5.0, 300.0
+
+
+class LookAgainError(Exception):
+    """The cluster is not as it was observed; the cache knows better now."""
+
+
+class RefusedError(Exception):
+    """A write was refused, and the status should say so."""
+
+
+@dataclass
+class _Refusal:
+    refused: Refused
+    generation: int
+    count: int
+    until: float
+
+
+class Actor:
+    """Carries out decisions; remembers per child what was refused, and when it may be tried again."""
+
+    def __init__(
+        self, connection: Connection, writer: Writer, cache: Cache, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._connection = connection
+        self._writer = writer
+        self._cache = cache
+        self._clock = clock
+        self._refusals: dict[str, dict[str, _Refusal]] = {}
+
+    def refused(self, fusejob: Object) -> Mapping[str, Refused]:
+        """Name of a child -> why it could not be made, of that FuseJob."""
+        return {name: each.refused for name, each in sorted(self._refusals.get(uid_of(fusejob), {}).items())}
+
+    def next_try(self, fusejob: Object) -> float | None:
+        """Seconds until something refused may be tried again."""
+        times = [each.until - self._clock() for each in self._refusals.get(uid_of(fusejob), {}).values()]
+        return max(min(times), 0.0) if times else None
+
+    def forget(self, uid: str) -> None:
+        """The FuseJob is gone."""
+        self._refusals.pop(uid, None)
+
+    def do(self, fusejob: Object, action: Action) -> None:
+        """One action. LookAgainError, RefusedError, or ApiError where it may simply be tried again."""
+        match action:
+            case Create(manifest):
+                self._create(fusejob, manifest)
+            case Delete(kind, name, uid, propagation):
+                self._delete(fusejob, kind, name, uid, propagation)
+            case Suspend(name, uid, suspend):
+                self._suspend(fusejob, name, uid, suspend)
+            case DeleteFuseJob(uid):
+                self._delete_fusejob(fusejob, uid)
+
+    def _create(self, fusejob: Object, manifest: Object) -> None:
+        name, kind = name_of(manifest), manifest["kind"]
+        known = self._refusals.get(uid_of(fusejob), {}).get(name)
+        generation = fusejob["metadata"].get("generation", 0)
+        if known and known.until > self._clock() and known.generation == generation:
+            raise RefusedError
+        try:
+            made = self._writer.create(kind, manifest)
+        except ApiError as error:
+            if error.code == 409:
+                made = self._existing(fusejob, manifest, error)
+            else:
+                raise self._refusal(fusejob, kind, name, error) from error
+        self._cache.put(kind, {"kind": kind, "apiVersion": manifest["apiVersion"], **made})
+        self._refusals.get(uid_of(fusejob), {}).pop(name, None)
+        self._tell(fusejob, "create", kind, name)
+
+    def _existing(self, fusejob: Object, manifest: Object, error: ApiError) -> Object:
+        """What is there under that name, if it is the very child that was to be made."""
+        kind, name = manifest["kind"], name_of(manifest)
+        found = self._connection.get(kind, namespace_of(manifest), name)
+        if found is None:
+            raise LookAgainError(f"{kind} {name} went away") from error
+        if not _owned(found, fusejob) or not _same_run(found, manifest):
+            message = f"A {kind} named {name} exists and is not this FuseJob's. Delete it if nobody needs it."
+            raise self._refusal(fusejob, kind, name, ApiError(422, "Foreign", message)) from error
+        self._cache.put(kind, found)
+        if is_being_deleted(found):
+            raise LookAgainError(f"{kind} {name} is being deleted") from error
+        return found
+
+    def _delete(self, fusejob: Object, kind: ChildKind, name: str, uid: str, propagation: Propagation) -> None:
+        namespace = namespace_of(fusejob)
+        try:
+            rest = self._writer.delete(kind, namespace, name, uid, propagation)
+        except ApiError as error:
+            if error.code == 404:
+                self._cache.remove(kind, uid)
+                return
+            if error.code == 409:
+                self._look(kind, namespace, name, uid)
+                raise LookAgainError(f"{kind} {name} is another one now") from error
+            raise self._refusal(fusejob, kind, name, error) from error
+        if rest.get("kind") == kind:
+            self._cache.put(kind, rest)
+        else:
+            self._cache.remove(kind, uid)
+        self._tell(fusejob, "delete", kind, name, propagation=propagation)
+
+    def _suspend(self, fusejob: Object, name: str, uid: str, suspend: bool) -> None:
+        known = self._cache.child("Job", uid)
+        if known is None:
+            raise LookAgainError(f"Job {name} went away")
+        try:
+            changed = self._writer.merge("Job", known, {"spec": {"suspend": suspend}})
+        except ApiError as error:
+            if error.code in (404, 409):
+                self._look("Job", namespace_of(fusejob), name, uid)
+                raise LookAgainError(f"Job {name} has changed") from error
+            raise self._refusal(fusejob, "Job", name, error) from error
+        self._cache.put("Job", changed)
+        self._tell(fusejob, "suspend" if suspend else "resume", "Job", name)
+
+    def _delete_fusejob(self, fusejob: Object, uid: str) -> None:
+        namespace, name = key_of(fusejob)
+        try:
+            rest = self._writer.delete("FuseJob", namespace, name, uid, "Foreground")
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
+            self._look("FuseJob", namespace, name, uid)
+            return
+        if rest.get("kind") == "FuseJob":
+            self._cache.put("FuseJob", rest)
+        self._tell(fusejob, "delete", "FuseJob", name, reason="its time to live has passed")
+
+    def _look(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Puts what is really there into the cache."""
+        found = self._connection.get(kind, namespace, name)
+        if found is None or uid_of(found) != uid:
+            self._cache.remove(kind, uid)
+        if found is not None:
+            self._cache.put(kind, found)
+
+    def _refusal(self, fusejob: Object, kind: str, name: str, error: ApiError) -> Exception:
+        """Remembers it, for the status; what passes by itself is only raised again."""
+        if error.code in _TRANSIENT:
+            return error
+        known = self._refusals.setdefault(uid_of(fusejob), {})
+        generation = fusejob["metadata"].get("generation", 0)
+        same = known.get(name)
+        count = same.count + 1 if same and same.generation == generation else 0
+        until = self._clock() + min(_FIRST_SECONDS * 2 ** min(count, 10), _LAST_SECONDS)
+        known[name] = _Refusal(Refused(error.code, error.message), generation, count, until)
+        namespace, job = key_of(fusejob)
+        _log.warning(
+            "refused",
+            extra=fields(namespace=namespace, name=job, kind=kind, child=name, code=error.code, reason=error.message),
+        )
+        return RefusedError(error.message)
+
+    @staticmethod
+    def _tell(fusejob: Object, action: str, kind: str, child: str, **more: str) -> None:
+        namespace, name = key_of(fusejob)
+        _log.info(action, extra=fields(namespace=namespace, name=name, action=action, kind=kind, child=child, **more))
+
+
+def _owned(value: Object, fusejob: Object) -> bool:
+    references = value["metadata"].get("ownerReferences") or ()
+    return any(each.get("uid") == uid_of(fusejob) for each in references)
+
+
+def _same_run(value: Object, manifest: Object) -> bool:
+    """Whether both are the same attempt at the same stage."""
+    found, wanted = labels_of(value), labels_of(manifest)
+    return all(found.get(label) == wanted.get(label) for label in (DIGEST, ATTEMPT))

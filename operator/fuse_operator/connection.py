@@ -1,0 +1,56 @@
+"""How the API server is reached: one place for both clients, the informer's (kopf) and the writer's (kubernetes).
+
+KUBECONFIG where it is set, else the pod's service account, else ~/.kube/config.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import kopf
+import kubernetes.client
+import kubernetes.config
+
+from fusechat.errors import ConfigurationError
+
+_config: Any = kubernetes.config  # it says that it is typed, and is not
+
+
+def load(connections: int = 16) -> Any:
+    """A kubernetes.client.Configuration of this process's own; the library's global one stays untouched.
+
+    Requests are not tried again below us: a lease's time-out must be what it says, and the queue retries.
+    """
+    configuration = kubernetes.client.Configuration()
+    try:
+        if not os.environ.get("KUBECONFIG") and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            _config.load_incluster_config(client_configuration=configuration)
+        else:
+            _config.load_kube_config(client_configuration=configuration)
+    except (kubernetes.config.ConfigException, OSError) as error:
+        raise ConfigurationError(
+            f"No way to reach a cluster was found: {error}",
+            mend="In a pod, let it have a service account token; elsewhere set KUBECONFIG to a file of yours.",
+        ) from error
+    configuration.retries = False
+    configuration.connection_pool_maxsize = connections
+    return configuration
+
+
+def login() -> kopf.ConnectionInfo:
+    """The same, as kopf wants it; asked for anew whenever the API server answers 401, so tokens may rotate."""
+    configuration = load()
+    header = configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+    scheme, _, token = header.rpartition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        username=configuration.username or None,
+        password=configuration.password or None,
+        scheme=scheme or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )

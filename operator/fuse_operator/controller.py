@@ -1,0 +1,160 @@
+"""One look at a FuseJob: observe, reconcile, act, write the status once, tell events.
+
+What is to be done is decided by the pure `reconcile`; here is only the order, and when something is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from fuse_operator import job_warnings, kubernetes_events, progress
+from fuse_operator.acting import Actor, LookAgainError, RefusedError
+from fuse_operator.api import ApiError, Connection, Writer
+from fuse_operator.cache import Cache
+from fuse_operator.job_warnings import JobName
+from fuse_operator.logs import fields
+from fuse_operator.metrics import Metrics
+from fuse_operator.model import Decision, LogProgress, Object, Observed
+from fuse_operator.polling import Poller
+from fuse_operator.progress import Pod
+from fuse_operator.queue import WorkQueue
+from fuse_operator.resources import Key, is_being_deleted, key_of, uid_of
+from fusechat.manifests.settings import WorkerSettings
+
+_log = logging.getLogger(__name__)
+PROGRESS_SECONDS = 10.0
+"""Between two statuses of a FuseJob that tell only of progress."""
+
+
+class Reconcile(Protocol):
+    """fuse_operator.reconcile.reconcile."""
+
+    def __call__(self, fusejob: Object, observed: Observed, now: datetime, worker: WorkerSettings) -> Decision: ...
+
+
+class Controller:
+    """Looks at one FuseJob at a time; several threads may, at different ones."""
+
+    def __init__(
+        self,
+        reconcile: Reconcile,
+        worker: WorkerSettings,
+        *,
+        cache: Cache,
+        queue: WorkQueue[Key],
+        connection: Connection,
+        writer: Writer,
+        metrics: Metrics,
+        logs: Poller[Pod, LogProgress] | None,
+        warnings: Poller[JobName, tuple[str, str]],
+        synced: Callable[[], bool],
+    ) -> None:
+        self._reconcile = reconcile
+        self._worker = worker
+        self._cache = cache
+        self._queue = queue
+        self._connection = connection
+        self._writer = writer
+        self._metrics = metrics
+        self._logs = logs
+        self._warnings = warnings
+        self._synced = synced
+        self._actor = Actor(connection, writer, cache)
+        self._uids: dict[Key, str] = {}
+        self._wrote_status: dict[Key, float] = {}
+
+    def look(self, key: Key) -> None:
+        """One look. LookAgainError, ApiError, and whatever a defect raises, for the queue to try again."""
+        fusejob = self._cache.fusejob(key)
+        if fusejob is None or is_being_deleted(fusejob):
+            self._forget(key)
+            return
+        if self._uids.get(key) != uid_of(fusejob):
+            self._forget(key)
+            self._uids[key] = uid_of(fusejob)
+        decision = self._decide(fusejob, self._observe(fusejob))
+        try:
+            for action in decision.actions:
+                self._actor.do(fusejob, action)
+        except RefusedError:
+            # what was refused goes into the status; the rest waits
+            decision = replace(self._decide(fusejob, self._observe(fusejob)), actions=())
+        self._report(fusejob, decision)
+        if decision.actions:  # the next look sees what these came to
+            self._queue.add(key)
+        for seconds in (decision.requeue_after, self._actor.next_try(fusejob)):
+            if seconds is not None:
+                self._queue.add_after(key, seconds)
+
+    def _decide(self, fusejob: Object, observed: Observed) -> Decision:
+        return self._reconcile(fusejob, observed, datetime.now(UTC), self._worker)
+
+    def _observe(self, fusejob: Object) -> Observed:
+        key = key_of(fusejob)
+        seen = self._cache.observed(uid_of(fusejob))
+        wanted = job_warnings.jobs_without_pods(seen)
+        self._warnings.want(key, wanted)
+        reads: dict[str, LogProgress] = {}
+        if self._logs is not None:
+            pods = progress.pods_with_progress(seen)
+            self._logs.want(key, pods)
+            reads = self._logs.found(set(pods))
+        return replace(
+            seen,
+            job_events=self._warnings.found(set(wanted)),
+            progress=reads,
+            refused=self._actor.refused(fusejob),
+            synced=self._synced(),
+        )
+
+    def _report(self, fusejob: Object, decision: Decision) -> None:
+        news = decision.status is not None and decision.status != fusejob.get("status")
+        if news and not self._write_status(fusejob, decision.status or {}, urgent=decision.urgent):
+            return
+        for event in decision.events:
+            try:
+                kubernetes_events.tell(self._connection, self._writer, fusejob, event, datetime.now(UTC))
+            except ApiError as error:  # the status says the same; an Event is not worth another look
+                namespace, name = key_of(fusejob)
+                _log.warning("an event was not told", extra=fields(namespace=namespace, name=name, reason=str(error)))
+
+    def _write_status(self, fusejob: Object, status: Object, *, urgent: bool) -> bool:
+        """Writes it, or puts it off. Whether it is written."""
+        key = key_of(fusejob)
+        age = time.monotonic() - self._wrote_status.get(key, float("-inf"))
+        if not urgent and age < PROGRESS_SECONDS:
+            self._queue.add_after(key, PROGRESS_SECONDS - age)
+            return False
+        try:
+            written = self._writer.apply_status(fusejob, status)
+        except ApiError as error:
+            if error.code not in (404, 409):
+                raise
+            self._look_at(key, uid_of(fusejob))
+            raise LookAgainError(error.message) from error
+        self._wrote_status[key] = time.monotonic()
+        self._cache.put("FuseJob", written)
+        self._metrics.status_changed(fusejob.get("status") or {}, status)
+        _log.debug("status", extra=fields(namespace=key[0], name=key[1], action="status", urgent=urgent))
+        return True
+
+    def _look_at(self, key: Key, uid: str) -> None:
+        """Puts the FuseJob as it really is into the cache."""
+        found = self._connection.get("FuseJob", *key)
+        if found is None or uid_of(found) != uid:
+            self._cache.remove("FuseJob", uid)
+        if found is not None:
+            self._cache.put("FuseJob", found)
+
+    def _forget(self, key: Key) -> None:
+        self._warnings.want(key, {})
+        if self._logs is not None:
+            self._logs.want(key, {})
+        self._wrote_status.pop(key, None)
+        if uid := self._uids.pop(key, None):
+            self._actor.forget(uid)

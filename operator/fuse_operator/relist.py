@@ -1,0 +1,96 @@
+"""Lists of everything, at the start, at intervals and when a watch began anew: they find what no watch tells.
+
+kopf never reports objects that were deleted while its watch was broken and had to list anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from fuse_operator.api import ApiError, Connection
+from fuse_operator.cache import Cache, key_for
+from fuse_operator.freshness import Freshness
+from fuse_operator.logs import fields
+from fuse_operator.model import Object
+from fuse_operator.resources import WATCHED, Key, Kind, selector_of
+
+_log = logging.getLogger(__name__)
+_SETTLE_SECONDS = 2.0
+_AFTER_FAILURE_SECONDS = 5.0
+
+
+class Relister:
+    """A thread of its own."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        cache: Cache,
+        freshness: Freshness,
+        enqueue: Callable[[Key], None],
+        missed: Callable[[int], None],
+        *,
+        namespaces: Sequence[str],
+        seconds: float,
+    ) -> None:
+        self._connection = connection
+        self._cache = cache
+        self._freshness = freshness
+        self._enqueue = enqueue
+        self._missed = missed
+        self._namespaces: Sequence[str | None] = namespaces or (None,)
+        self._seconds = seconds
+        self._wanted = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relist", daemon=True)
+
+    def start(self) -> None:
+        """To be called when everything was listed once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """After the page that is being read."""
+        self._stopped.set()
+        self._wanted.set()
+
+    def request(self) -> None:
+        """A list soon: a watch had to begin anew."""
+        self._wanted.set()
+
+    def list_all(self) -> None:
+        """Every kind in every namespace, now. ApiError where one cannot be listed."""
+        for kind in WATCHED:
+            missed = sum(self._list(kind, namespace) for namespace in self._namespaces)
+            self._freshness.listed(kind, missed if self._freshness.synced else 0)
+        self._freshness.all_listed()
+
+    def _list(self, kind: Kind, namespace: str | None) -> int:
+        selector = selector_of(kind)
+        query = {"labelSelector": selector} if selector else {}
+        listed: list[Object] = []
+        version = 0
+        for page, taken_at in self._connection.pages(kind, namespace, **query):
+            listed += page
+            version = taken_at
+        news = self._cache.merge(kind, namespace, listed, version)
+        for value in news:
+            if key := key_for(kind, value):
+                self._enqueue(key)
+        if news and self._freshness.synced:
+            self._missed(len(news))
+            _log.info("the list knew more than the watch", extra=fields(kind=kind, objects=len(news)))
+        return len(news)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            if self._wanted.wait(self._seconds):
+                self._stopped.wait(_SETTLE_SECONDS)
+                self._wanted.clear()
+            try:
+                self.list_all()
+            except (ApiError, ValueError, KeyError) as error:
+                _log.warning("listing failed", extra=fields(reason=str(error)))
+                self._stopped.wait(_AFTER_FAILURE_SECONDS)
+                self._wanted.set()
