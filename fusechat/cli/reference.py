@@ -45,7 +45,8 @@ def _command(command: Any) -> str:
 
 def _row(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return f"| `{parameter.metavar}` | {_cell(parameter.help)} | required |"
+        need = "required" if parameter.required else ""
+        return f"| `{_cell(str(parameter.metavar))}` | {_cell(parameter.help)} | {need} |"
     value = "" if parameter.is_flag else f" {parameter.metavar or _choices(parameter)}"
     default = "required" if parameter.required else "" if parameter.is_flag else _default(parameter.default)
     names = ", ".join(f"`{name}{_cell(value)}`" for name in sorted(parameter.opts, key=len, reverse=True))

@@ -1,11 +1,16 @@
-"""`fusechat status`: how far a job is, read from its storage alone."""
+"""`fusechat status`: how far a job is, read from its storage alone, or from the cluster that runs it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fusechat.cli.options import JobFile, Json
+import typer
+
+from fusechat.cli.cluster.options import Context, Namespace
+from fusechat.cli.options import Json
 from fusechat.cli.output import console, print_json, size, table
+from fusechat.errors import UsageError
 
 if TYPE_CHECKING:
     from fusechat.cli.planning import PlannedJob
@@ -15,14 +20,76 @@ if TYPE_CHECKING:
 FIGURES = ("seconds", "startupSeconds", "peakBytes")
 
 
-def status(file: JobFile, as_json: Json = False) -> None:
+def status(
+    job: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[JOB.yaml|NAME]",
+            help="A job file, or the name of a FuseJob on the cluster. Default: all FuseJobs of the namespace.",
+        ),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", metavar="", help="On a cluster: show it live until it ends.")
+    ] = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    as_json: Json = False,
+) -> int:
     """Show which stages of a job are complete, how far the others are, and what each took.
 
-    It reads the storage, so it tells the same whoever runs the stages, and while they run. It uses no network but the
-    storage's: what the last run did not look up is shown as unresolved.
+    Of a job file (a path, or a word that ends in .yaml, .yml or .json) it reads the storage, so it tells the same
+    whoever runs the stages, and while they run. It uses no network but the storage's: what the last run did not look
+    up is shown as unresolved.
 
-    Example: [bold]fusechat status examples/demo/fusejob.yaml[/bold]
+    Any other word is a FuseJob on the cluster: its conditions, and each stage with its reason, attempts, preemptions,
+    and GPU time used and saved. With --watch the exit code is as that of `fusechat submit --wait`; with --json as
+    well, each change is one JSON object a line.
+
+    Example: [bold]fusechat status examples/demo/fusejob.yaml[/bold], [bold]fusechat status my-fusion --watch[/bold]
     """
+    if job is not None and is_file_name(job):
+        _refuse_cluster_options(job, watch=watch, namespace=namespace, context=context)
+        _of_file(Path(job), as_json)
+        return 0
+    from fusechat.cli.cluster.connection import Cluster
+    from fusechat.cli.cluster.status import show_job, show_jobs
+
+    cluster = Cluster.connect(context, namespace)
+    if job is None:
+        if watch:
+            raise UsageError("--watch needs a name.", mend="fusechat status NAME --watch")
+        show_jobs(cluster, as_json=as_json)
+        return 0
+    if watch:
+        from fusechat.cli.cluster.watch import watch_job
+
+        return watch_job(cluster, job, as_json=as_json)
+    show_job(cluster, job, as_json=as_json)
+    return 0
+
+
+def is_file_name(word: str) -> bool:
+    """Whether a word names a job file rather than a FuseJob: a path, `-`, a YAML or JSON file, or any file there is."""
+    return (
+        word == "-"
+        or "/" in word
+        or word.endswith((".yaml", ".yml", ".json"))
+        or word in (".", "..")
+        or Path(word).is_file()
+    )
+
+
+def _refuse_cluster_options(file: str, *, watch: bool, namespace: str | None, context: str | None) -> None:
+    given = {"--watch": watch, "--namespace": namespace is not None, "--context": context is not None}
+    for option, is_given in given.items():
+        if is_given:
+            raise UsageError(
+                f"{option} is for FuseJobs on a cluster, and {file} is a job file.",
+                mend="Give the FuseJob's name in place of the file.",
+            )
+
+
+def _of_file(file: Path, as_json: bool) -> None:
     from fusechat.cli.planning import plan_job
 
     planned = plan_job(file, offline=True)

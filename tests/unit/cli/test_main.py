@@ -17,7 +17,10 @@ from fusechat.cli.commands import PANELS
 
 COMMANDS = [function.__name__ for functions in PANELS.values() for function in functions]
 EXAMPLES = Path(__file__).parents[3] / "examples"
-HEAVY = ("torch", "transformers", "deepspeed", "numpy", "pyarrow", "boto3", "huggingface_hub")
+HEAVY = (
+    *("torch", "transformers", "deepspeed", "numpy", "pyarrow", "boto3", "huggingface_hub"),
+    *("kubernetes", "kopf", "urllib3"),
+)
 JOB = """apiVersion: fusechat.dev/v1alpha1
 kind: FuseJob
 metadata: {name: demo}

@@ -1,0 +1,249 @@
+"""A FuseJob of a cluster as people read it: facts, conditions, a table of stages. Pure: no request, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from fusechat.errors import ConfigurationError
+from fusechat.manifests.names import RETRY
+from fusechat.reporting.numbers import duration
+from fusechat.spec.status import Condition, ConditionType, FuseJobStatus, StageStatus
+
+End = Literal["Complete", "Failed"]
+STYLES = {
+    "Complete": "green",
+    "Failed": "bold red",
+    "Stalled": "red",
+    "Suspended": "yellow",
+    "Stopped": "yellow",
+    "Reconciling": "",
+    "Running": "cyan",
+    "Pending": "yellow",
+    "Waiting": "dim",
+}
+"""Of a state or condition, on terminals."""
+_NUMBERS = ("failures", "preempted", "GPU time", "saved")
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A FuseJob with its status."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    storage: str
+    suspend: bool
+    retry: str
+    """The annotation fusechat.dev/retry."""
+    created: str
+    deleting: bool
+    status: FuseJobStatus
+
+    @classmethod
+    def of(cls, job: Mapping[str, Any]) -> JobView:
+        """ConfigurationError for a status that this fusechat cannot read."""
+        metadata, spec = job["metadata"], job.get("spec") or {}
+        try:
+            status = FuseJobStatus.model_validate(job.get("status") or {}, by_alias=True, by_name=False)
+        except ValidationError as error:
+            raise ConfigurationError(
+                f"The status of {metadata['name']} is not as this fusechat knows it: {error.errors()[0]['msg']}",
+                mend="Use the fusechat of the operator's version.",
+            ) from error
+        return cls(
+            name=metadata["name"],
+            namespace=metadata.get("namespace", ""),
+            uid=metadata.get("uid", ""),
+            generation=int(metadata.get("generation", 0)),
+            storage=str((spec.get("storage") or {}).get("uri", "")),
+            suspend=bool(spec.get("suspend", False)),
+            retry=str((metadata.get("annotations") or {}).get(RETRY, "")),
+            created=metadata.get("creationTimestamp", ""),
+            deleting="deletionTimestamp" in metadata,
+            status=status,
+        )
+
+    @property
+    def noticed(self) -> bool:
+        """Whether an operator ever wrote a status."""
+        return self.status.observed_generation >= 0
+
+    @property
+    def current(self) -> bool:
+        """Whether the status is about the spec as it is now, and about the last wish to try again."""
+        return self.status.observed_generation == self.generation and (
+            not self.retry or self.retry == self.status.retry
+        )
+
+    @property
+    def end(self) -> End | None:
+        """How it ended; None while it has not."""
+        if not self.current:
+            return None
+        return next((kind for kind in ("Complete", "Failed") if self.condition(kind)), None)
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """The condition, if it holds."""
+        return next((c for c in self.status.conditions if c.type == kind and c.status == "True"), None)
+
+    @property
+    def true_conditions(self) -> list[Condition]:
+        """Those that hold, the end first."""
+        kinds: tuple[ConditionType, ...] = ("Complete", "Failed", "Stalled", "Suspended", "Reconciling")
+        return [found for kind in kinds if (found := self.condition(kind))]
+
+    @property
+    def word(self) -> str:
+        """Where it stands, in a word or two."""
+        if self.deleting:
+            return "being deleted"
+        if not self.noticed:
+            return "not noticed yet"
+        held = self.true_conditions
+        if not held:
+            return "accepted"
+        return held[0].reason if held[0].type == "Reconciling" else held[0].type
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts: the status as it is, beside what it is about."""
+        return {
+            "job": self.name,
+            "namespace": self.namespace,
+            "storage": self.storage,
+            "generation": self.generation,
+            "suspend": self.suspend,
+            "current": self.current,
+            "end": self.end,
+            **self.status.model_dump(by_alias=True, exclude_none=True),
+        }
+
+
+def facts(view: JobView, now: datetime) -> dict[str, str]:
+    """What stands above the table: conditions first."""
+    status = view.status
+    used, saved = (
+        sum(getattr(stage, name) for stage in status.stages) for name in ("gpu_seconds", "gpu_seconds_saved")
+    )
+    return {
+        **{c.type: _condition(c, now) for c in view.true_conditions},
+        "": "",
+        "not current": _not_current(view),
+        "deleting": "its stages are being stopped; outputs stay" if view.deleting else "",
+        "going on": status.stage,
+        "progress": f"{status.progress} stages complete" if status.progress else "",
+        "GPU time": f"{duration(used)} used, {duration(saved)} saved by outputs that were there"
+        if used or saved
+        else "",
+        "result": status.result.uri if status.result else "",
+        "storage": view.storage,
+    }
+
+
+def _condition(condition: Condition, now: datetime) -> str:
+    told = f"{condition.reason} for {age(condition.last_transition_time, now)}"
+    return f"{told}: {condition.message}" if condition.message else told
+
+
+def _not_current(view: JobView) -> str:
+    if view.current:
+        return ""
+    if not view.noticed:
+        return "no operator has noticed it yet"
+    if view.status.observed_generation != view.generation:
+        return f"this is about version {view.status.observed_generation}, the job is at {view.generation}"
+    return "it will be tried again"
+
+
+def stage_table(stages: Sequence[StageStatus], now: datetime) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows; columns in which no stage has anything are left out."""
+    header = (
+        "stage", "digest", "state", "reason", "progress", *_NUMBERS[:2], "took", *_NUMBERS[2:],
+    )  # fmt: skip
+    rows = [_row(stage, now) for stage in stages]
+    kept = [n for n in range(len(header)) if n < 3 or any(row[n] for row in rows)]
+    return tuple(header[n] for n in kept), [tuple(row[n] or "-" for n in kept) for row in rows]
+
+
+def _row(stage: StageStatus, now: datetime) -> tuple[str, ...]:
+    return (
+        stage.name,
+        stage.digest,
+        "reused" if stage.cached and stage.state == "Complete" else stage.state,
+        stage.reason,
+        progress(stage),
+        str(stage.attempt or ""),
+        str(stage.preemptions or ""),
+        took(stage, now),
+        _seconds(stage.gpu_seconds),
+        _seconds(stage.gpu_seconds_saved),
+    )
+
+
+RIGHT = (*_NUMBERS, "took")
+"""Columns of numbers."""
+
+
+def progress(stage: StageStatus) -> str:
+    """`3/4 workers, 62%, from step 40`: as much as is known."""
+    parts = [
+        f"{stage.completed} workers" if stage.completed else "",
+        f"{stage.progress_percent}%" if stage.progress_percent is not None and stage.state != "Complete" else "",
+        f"from step {stage.resumed_from_step}" if stage.resumed_from_step is not None else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def took(stage: StageStatus, now: datetime) -> str:
+    """From its first attempt's start to its last one's end, or until now."""
+    if not stage.started_at or stage.cached:
+        return ""
+    end = _time(stage.finished_at) if stage.finished_at else now
+    return _seconds((end - _time(stage.started_at)).total_seconds()) or "0 s"
+
+
+def remarks(stages: Sequence[StageStatus]) -> list[tuple[str, str, str]]:
+    """(state, stage, message) of every stage that has something to say, what failed first."""
+    said = [stage for stage in stages if stage.message]
+    said.sort(key=lambda stage: stage.state != "Failed")
+    return [(stage.state, stage.name, stage.message) for stage in said]
+
+
+def job_table(views: Sequence[JobView], now: datetime) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """All FuseJobs of a namespace."""
+    header = ("name", "state", "progress", "age", "going on")
+    return header, [
+        (view.name, view.word, view.status.progress or "-", age(view.created, now), view.status.stage or "-")
+        for view in views
+    ]
+
+
+def age(time: str, now: datetime) -> str:
+    """How long ago: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    seconds = max(0, round((now - _time(time)).total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02d} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def _seconds(seconds: float) -> str:
+    return duration(seconds) if seconds > 0 else ""
+
+
+def _time(text: str) -> datetime:
+    """RFC 3339; what cannot be read is taken for the beginning of time, since it is only shown."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,86 @@
+"""Answers of an API server as errors: their class, what they name, and the mend."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fusechat import errors
+from fusechat.cli.cluster.refusals import ObjectNotFoundError, Refusal, as_error
+
+SERVER = "https://cluster"
+
+
+def refused(code: int, message: str = "", **details: object) -> errors.FuseChatError:
+    status = {"kind": "Status", "code": code, "message": message, "details": details}
+    return as_error(Refusal.of(code, json.dumps(status)), SERVER)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "exit_code"),
+    [
+        (401, errors.NoPermissionError, 77),
+        (403, errors.NoPermissionError, 77),
+        (404, ObjectNotFoundError, 66),
+        (409, errors.TemporaryError, 75),
+        (418, errors.ConfigurationError, 78),
+        (422, errors.ConfigurationError, 78),
+        (429, errors.TemporaryError, 75),
+        (500, errors.TemporaryError, 75),
+        (503, errors.TemporaryError, 75),
+    ],
+)
+def test_classes(code: int, kind: type[errors.FuseChatError], exit_code: int) -> None:
+    error = refused(code, "because of x")
+    assert type(error) is kind
+    assert error.exit_code == exit_code
+
+
+def test_an_unknown_kind_is_told_from_an_unknown_object() -> None:
+    error = as_error(Refusal.of(404, b"404 page not found\n"), SERVER)
+    assert type(error) is errors.ConfigurationError
+    assert "does not know FuseJobs" in error.message
+    assert "helm install" in error.mend
+    namespace = refused(404, 'namespaces "x" not found', kind="namespaces", name="x")
+    assert type(namespace) is errors.MissingInputError
+    assert "kubectl create namespace x" in namespace.mend
+
+
+def test_a_conflict_names_fields_and_owners() -> None:
+    causes = [
+        {"reason": "FieldManagerConflict", "message": 'conflict with "argocd" using v1', "field": ".spec.seed"},
+        {"reason": "FieldManagerConflict", "message": 'conflict with "argocd"', "field": ".spec.suspend"},
+    ]
+    error = refused(409, "Apply failed with 2 conflicts", causes=causes)
+    assert type(error) is errors.ConfigurationError
+    assert "spec.seed, spec.suspend by argocd" in error.message
+    assert "--force" in error.mend
+
+
+def test_rules_of_the_cluster_read_like_those_of_validate() -> None:
+    causes = [
+        {"reason": "FieldValueInvalid", "message": "Invalid value: 0: must be at least 1", "field": "spec.threads"},
+        {"reason": "FieldValueInvalid", "message": "two are named a", "field": "<nil>"},
+    ]
+    error = refused(422, "is invalid", causes=causes)
+    assert isinstance(error, errors.SpecError)
+    assert [(p.path, p.message) for p in error.problems] == [
+        ("spec.threads", "Invalid value: 0: must be at least 1"),
+        ("", "two are named a"),
+    ]
+
+
+def test_fields_that_the_cluster_does_not_know_are_named() -> None:
+    error = refused(400, 'failed to create: strict decoding error: unknown field "spec.sed", duplicate field "spec.a"')
+    assert isinstance(error, errors.SpecError)
+    assert [(p.path, p.message) for p in error.problems] == [
+        ("spec.sed", "is no field here"),
+        ("spec.a", "is given twice"),
+    ]
+
+
+def test_long_answers_are_cut_and_empty_ones_have_words() -> None:
+    assert len(Refusal.of(500, "x" * 5000).message) < 700
+    assert Refusal.of(500, None).message == "HTTP status 500"
+    assert Refusal.of(500, b"\xff").message == "\ufffd"
