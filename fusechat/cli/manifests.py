@@ -52,8 +52,10 @@ _STYLE: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": WI
 
 
 def print_manifests(job: FuseJob, planned: PlannedJob, worker_image: str, *, as_json: bool) -> None:
-    """YAML, a document an object, or one List as JSON; in the order in which the operator creates them. `job`: as the file
-    has it, which is what a cluster would be given."""
+    """YAML, a document an object, or one List as JSON; in the order in which the operator creates them.
+
+    `job`: as the file has it, which is what a cluster would be given.
+    """
     found = sections(job, planned, WorkerSettings(worker_image))
     if as_json:
         items = [item for section in found for item in section.objects]
