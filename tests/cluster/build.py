@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ _LINKER_FLAGS = "-s -w"
 """No debugging tables: a fifth less to compile and to keep."""
 
 
+@functools.cache
 def kubernetes() -> Path:
     """Folder of etcd and the servers of Kubernetes: one binary under six names. Cold, two cores: five minutes."""
     module = _HERE / "kubernetes"
@@ -28,6 +30,7 @@ def kubernetes() -> Path:
     return cached("kubernetes", _key(module), make, title="build of Kubernetes")
 
 
+@functools.cache
 def coredns() -> Path:
     """Folder of `coredns`. Cold, two cores: a minute and a half."""
     module = _HERE / "coredns"
@@ -36,6 +39,7 @@ def coredns() -> Path:
     )
 
 
+@functools.cache
 def probe() -> Path:
     """Folder of `probe`, the program of the harness's own tests, which is also the node's pause container."""
     module = _HERE / "probe"

@@ -18,10 +18,9 @@ import pytest
 from tests.cluster import tools
 
 if TYPE_CHECKING:
+    from tests.cluster.control_plane import ControlPlane
     from tests.cluster.images import Image
     from tests.cluster.node import Node
-
-    from tests.cluster.control_plane import ControlPlane
 
 Manifest = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -118,12 +117,12 @@ class Cluster:
 
     def set_node_capacity(self, resource: str, count: int, node: str | None = None) -> None:
         """Makes a node (or all) report `count` of a resource that it has not, such as `nvidia.com/gpu`."""
-        path = f"/status/capacity/{resource.replace('~', '~0').replace('/', '~1')}"
-        patch = json.dumps([{"op": "add", "path": path, "value": str(count)}])
+        escaped = resource.replace("~", "~0").replace("/", "~1")
+        paths = [f"/status/{kind}/{escaped}" for kind in ("capacity", "allocatable")]
+        patch = json.dumps([{"op": "add", "path": path, "value": str(count)} for path in paths])
         names = [node] if node else [found["metadata"]["name"] for found in self.list("nodes")]
         for name in names:
             self.kubectl("patch", "node", name, "--subresource=status", "--type=json", f"--patch={patch}")
-            self.wait_for("node", name, None, lambda it: it["status"]["allocatable"].get(resource) == str(count))
 
     def stop_api_server(self, grace_seconds: float = 0.0) -> None:
         """Connections break at once (0), or are closed in good order within `grace_seconds`."""
@@ -153,6 +152,10 @@ class Cluster:
     def load_image(self, image: Image) -> str:
         """Puts an image where the node finds it; gives its name for a pod (with `imagePullPolicy: Never`)."""
         return self._own_node().load_image(image)
+
+    def publish(self, port: int) -> str:
+        """Makes a port of this machine's loopback reachable from pods; gives its HOST:PORT for them."""
+        return self._own_node().publish(port)
 
     def node_exec(self, *command: str, timeout: float = 60) -> str:
         """What a command printed that ran on the node, among its networks, mounts and processes."""

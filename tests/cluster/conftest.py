@@ -13,9 +13,14 @@ Fixtures (`tests/cluster/fixtures.py`; usable in every test, started when first 
 
 A `Cluster` (`tests/cluster/cluster.py`) has `kubeconfig`, `environment` (for subprocesses: KUBECONFIG, PATH with
 kubectl and helm), `kubectl(*args, input=)`, `helm(*args)`, `apply`, `get`, `list`, `delete`, `logs`, `wait_for`,
-`namespace()`, `set_node_capacity("nvidia.com/gpu", 4)`, `load_image(image)`, `node_exec(*command)`; for faults `stop_api_server`,
-`start_api_server(*flags)`, `freeze_api_server`, `thaw_api_server`; and `audit_events()`, every request as a dict.
-A test that must have one to itself (faults) opens it: `with tests.cluster.control_plane.running() as cluster`.
+`namespace()`, `set_node_capacity("nvidia.com/gpu", 4)`, `load_image(image)`, `publish(port)`, `node_exec(*command)`;
+for faults `stop_api_server`, `start_api_server(*flags)`, `freeze_api_server`, `thaw_api_server`; and
+`audit_events()`, every request as a dict. A test that must have a cluster to itself opens one:
+`with tests.cluster.control_plane.running() as cluster` (or `node.running()`).
+
+Images (`tests/cluster/images.py`): `base()` names a Python 3.11 base image for `--build-arg`, and
+`build_image(title, "localhost/NAME:TAG", context=, dockerfile=, arguments={"BASE_IMAGE": base()})` gives an `Image` for
+`load_image`. The same name for an image's next version, so that the last one's layers can go.
 
 Where KUBECONFIG is set, both fixtures give that cluster. Else Kubernetes is built from Go modules, once: it is kept in
 `$FUSECHAT_TEST_CACHE` or `~/.cache/fusechat-tests`. Where neither can be had the tests skip and say how to get one;

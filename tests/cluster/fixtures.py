@@ -6,14 +6,17 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import control_plane as planes
+from tests.cluster import node as nodes
 from tests.cluster import wanting
 from tests.cluster.cluster import Cluster
 from tests.cluster.times import TIMES
+from tests.s3_server import S3Server
 
 _FIXTURES = {"control_plane", "node_cluster"}
 
@@ -23,6 +26,27 @@ def control_plane() -> Iterator[Cluster]:
     """Level 1, one for the session: etcd, API server, controller manager, scheduler; no node, so pods stay Pending."""
     with _given() or _own(wanting.require_control_plane, planes.running) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def node_cluster() -> Iterator[Cluster]:
+    """Level 2, one for the session: a whole node with containerd, kubelet, kube-proxy and CoreDNS, so pods run."""
+    with _given() or _own(wanting.require_node, nodes.running) as cluster:
+        yield cluster
+
+
+@dataclass(frozen=True)
+class ClusterS3(S3Server):
+    """`endpoint` is for the test, `pod_endpoint` for its pods."""
+
+    pod_endpoint: str = ""
+
+
+@pytest.fixture(scope="session")
+def cluster_s3(node_cluster: Cluster, s3: S3Server) -> ClusterS3:
+    """A real S3 server that pods of `node_cluster` reach too."""
+    port = int(s3.endpoint.rpartition(":")[2])
+    return ClusterS3(s3.endpoint, pod_endpoint=f"http://{node_cluster.publish(port)}")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,13 +31,13 @@ class Servers:
     environment: dict[str, str] = field(default_factory=dict)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start(self, name: str, command: Sequence[str | Path], prefix: tuple[str, ...] | None = None) -> int:
+    def start(self, name: str, command: Sequence[str | Path]) -> int:
         """Starts one and gives its process id."""
         log = self.log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [*(self.prefix if prefix is None else prefix), *map(str, command)],
+                [*self.prefix, *map(str, command)],
                 cwd=self.directory,
                 env=os.environ | self.environment,
                 stdin=subprocess.DEVNULL,
@@ -66,6 +66,10 @@ class Servers:
                 return
             except subprocess.TimeoutExpired:
                 pass
+        # `nsenter` into a process namespace is but the parent of what it runs, and ends after it
+        for child in children(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         process.kill()
         process.wait()
 
@@ -73,6 +77,9 @@ class Servers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop_all()
+
+    def stop_all(self) -> None:
         """Ends all, the last started first. Their data goes away with them, so nothing is gained by waiting."""
         for name in reversed(list(self._running)):
             self.stop(name)
@@ -87,6 +94,14 @@ class Servers:
                 logs = "\n".join(f"--- {name}\n{_end_of(self.log(name))}" for name in dead or needs)
                 raise RuntimeError(f"{what}: {why}\n{logs}")
             time.sleep(0.05)
+
+
+def children(process: int) -> list[int]:
+    """Process ids, of those that its first thread started."""
+    try:
+        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def _end_of(log: Path, size: int = 3000) -> str:

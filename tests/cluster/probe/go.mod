@@ -1,0 +1,3 @@
+module fusechat.dev/tests/cluster/probe
+
+go 1.24
