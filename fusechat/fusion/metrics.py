@@ -30,6 +30,12 @@ _SCALARS = {
 }
 
 
+def seconds_before(file: Path, step: int | None) -> float:
+    """Seconds of all optimiser steps up to `step`, as the attempts that made them measured; 0 for None."""
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    return float(sum(each["seconds"] for each in records if "seconds" in each and each["step"] <= (step or 0)))
+
+
 class MetricsLog:
     """The records of one run, in `directory`; only rank 0 has one."""
 

@@ -28,7 +28,7 @@ MAX_BYTES = 4096
 MESSAGE_VERSION = 1
 DIGEST_DIGITS = 12
 """Of a stage's SHA-256, in labels and messages."""
-_DIGEST = re.compile(r"[0-9a-f]{12}")
+_OPTIONAL_DIGEST = re.compile(r"([0-9a-f]{12})?")
 _PLAN_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ELLIPSIS = "…"
 _SECONDS_UNITS = tuple(1 << bits for bits in range(0, 41, 4))
@@ -75,6 +75,8 @@ class ErrorSummary:
     @classmethod
     def of(cls, error: BaseException) -> ErrorSummary:
         """Of what a stage raised."""
+        if isinstance(error, MemoryError):
+            return cls(AcceleratorOutOfMemoryError.exit_code, "OutOfMemory", f"The process ran out of memory. {error}")
         if not isinstance(error, FuseChatError):
             return cls(INTERNAL_ERROR_EXIT_CODE, "Internal", f"{type(error).__name__}: {error}")
         reason = _REASONS.get(type(error)) or type(error).__name__.removesuffix("Error")
@@ -89,7 +91,8 @@ class StageMessage:
     stage: str
     """The stage's name in the plan."""
     digest: str
-    """First 12 digits of the stage's digest; of prepare, of the hash of the spec that it plans."""
+    """First 12 digits of the stage's digest; of prepare, of the hash of the spec that it plans. Empty if the process
+    failed before it could read its plan."""
     gpu_seconds: int = 0
     """Accelerators of this pod times its seconds."""
     cached: bool = False
@@ -163,7 +166,7 @@ class StageMessage:
                 return None
             return cls(
                 _typed(value["stage"], str),
-                _matching(value["digest"], _DIGEST),
+                _matching(value["digest"], _OPTIONAL_DIGEST),
                 _count(value["gpuSeconds"]),
                 _typed(value["cached"], bool),
                 _optional(value["resumedFromStep"], _count),

@@ -17,7 +17,8 @@ from fusechat.alignment.pair_counts import PairCounts
 from fusechat.alignment.vocabulary import VocabularyMapping, map_vocabulary, same_vocabulary, write_mapping
 from fusechat.canonical import Json
 from fusechat.stages.chunks import complete_if_last, missing_chunks, run_chunks
-from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.clock import Clock
+from fusechat.stages.context import StageContext
 from fusechat.stages.layout import ALIGNMENTS, MAPPING, REPRESENTATIONS, VOCABULARY, chunk_name, parquet, part_of
 from fusechat.stages.splits import chunk_numbers
 from fusechat.storage.reading import OutputReader
@@ -30,7 +31,7 @@ def run(context: StageContext) -> None:
     The vocabulary mapping by statistics needs the counts of the whole corpus. Every worker counts it all: a pass over
     the gold tokens, cheap beside the rest, and no worker waits for another.
     """
-    clock = Clock.start()
+    clock = Clock.start(context.stage)
     pivot, source = context.reader("pivot"), context.reader("source")
     chunks = chunk_numbers(pivot, REPRESENTATIONS)
     missing = missing_chunks(context, chunks)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fusechat.canonical import Json
-from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.clock import Clock
+from fusechat.stages.context import StageContext
 from fusechat.stages.layout import chunk_name, part_of
+from fusechat.storage.manifest import Part
 
 ChunkWork = Callable[[int, Path], Mapping[str, Json]]
 """Makes chunk `number` as the file `path`; gives the chunk's counts."""
@@ -22,6 +25,7 @@ def missing_chunks(context: StageContext, chunks: Sequence[int]) -> list[int]:
 def run_chunks(context: StageContext, prefix: str, missing: Sequence[int], work: ChunkWork, clock: Clock) -> None:
     """Makes the missing chunks one after the other; each counts as soon as its part is written."""
     writer = context.writer()
+    since = clock.process_started  # the first chunk bears the cost of loading the model
     for done, number in enumerate(missing):
         context.progress(done, len(missing), "chunk")
         path = context.scratch / "chunk.parquet"
@@ -29,7 +33,9 @@ def run_chunks(context: StageContext, prefix: str, missing: Sequence[int], work:
         if not context.writes:
             continue
         entry = writer.put(path, chunk_name(prefix, number), move=True)
-        writer.finish_part(part_of(number), [entry], details | clock.details())
+        details |= clock.details() | {"gpuSeconds": clock.gpu_seconds(since)}
+        writer.finish_part(part_of(number), [entry], details)
+        since = time.time()
     context.progress(len(missing), max(len(missing), 1), "chunk")
 
 
@@ -39,4 +45,11 @@ def complete_if_last(context: StageContext, parts: Sequence[str], clock: Clock, 
     finished = writer.finished_parts()
     if all(part in finished for part in parts):
         wanted = {part: finished[part] for part in parts}
-        writer.complete(details=dict(details) | clock.details(), parts=wanted)
+        spent = {"gpuSeconds": round(sum(map(_gpu_seconds, wanted.values())), 3)}
+        writer.complete(details=dict(details) | clock.details() | spent, parts=wanted)
+
+
+def _gpu_seconds(part: Part) -> float:
+    """What one chunk took, whichever worker and attempt made it."""
+    spent = part.details.get("gpuSeconds", 0.0)
+    return float(spent) if isinstance(spent, int | float) else 0.0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +12,7 @@ from typing import Any
 
 from fusechat.errors import DamagedInputError
 from fusechat.plan import Plan, PlannedStage
+from fusechat.stages.ending import Ending
 from fusechat.storage.base import Storage
 from fusechat.storage.outputs import OutputWriter, StageDirectory
 from fusechat.storage.reading import OutputReader
@@ -54,41 +53,6 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Clock:
-    """Seconds of one stage process: from its start to its first work, and since then."""
-
-    process_started: float
-    work_started: float
-
-    @classmethod
-    def start(cls) -> Clock:
-        """To be called when imports are done and work begins."""
-        return cls(process_start_time(), time.time())
-
-    def details(self) -> dict[str, float]:
-        """For the manifest: seconds of start-up and of work, and the peak of resident memory (with children), bytes."""
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        return {
-            "startupSeconds": round(self.work_started - self.process_started, 3),
-            "seconds": round(time.time() - self.work_started, 3),
-            "peakBytes": peak * 1024,
-        }
-
-
-def process_start_time() -> float:
-    """When this process was started, seconds since the epoch."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
-        return int(boot.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, StopIteration, ValueError, IndexError):
-        return _IMPORTED  # no /proc: the moment this module was imported is the nearest there is
-
-
-_IMPORTED = time.time()
-
-
-@dataclass(frozen=True)
 class StageContext:
     """Everything a stage module is given."""
 
@@ -105,6 +69,8 @@ class StageContext:
     warn: Callable[[str], None] = field(default=lambda text: print(text, file=sys.stderr, flush=True))
     writes: bool = True
     """False in the ranks of a tensor-parallel model that have the results too and leave writing to rank 0."""
+    ending: Ending = field(default_factory=Ending)
+    """What this process will say when it ends."""
 
     @property
     def directory(self) -> StageDirectory:

@@ -18,7 +18,8 @@ from fusechat.evaluation.bits_per_byte import score_conversations
 from fusechat.evaluation.results import GradedAnswer, ModelEvaluation, SampleAnswer, write_evaluation
 from fusechat.evaluation.tasks import TaskSpec, load_task
 from fusechat.extraction.extract import BatchDone
-from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.clock import Clock
+from fusechat.stages.context import StageContext
 from fusechat.stages.extract import render_all
 from fusechat.stages.inference import load_for_inference, model_directory
 from fusechat.stages.layout import EVALUATION, VALIDATION
@@ -40,7 +41,7 @@ def make(context: StageContext) -> None:
     """The evaluation, in this process."""
     held_out = _held_out(context)
     model, tokenizer = load_for_inference(context)
-    clock = Clock.start()
+    clock = Clock.start(context.stage)
     renderings, dropped = render_all(tokenizer, held_out)
     skills = {conversation.row: conversation.skill for conversation in held_out}
     conversations = score_conversations(

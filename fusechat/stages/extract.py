@@ -19,7 +19,8 @@ from fusechat.chat.vocabulary import vocabulary_of
 from fusechat.extraction.extract import BatchDone, count_non_finite, extract_chunk
 from fusechat.extraction.forward import output_size
 from fusechat.stages.chunks import complete_if_last, missing_chunks, run_chunks
-from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.clock import Clock
+from fusechat.stages.context import StageContext
 from fusechat.stages.inference import load_for_inference, model_directory
 from fusechat.stages.layout import REPRESENTATIONS, TRAIN, VOCABULARY, chunk_name, parquet, part_of
 from fusechat.stages.ranks import ranks_of, run_ranks
@@ -32,7 +33,7 @@ def run(context: StageContext) -> None:
     chunks = chunk_numbers(context.reader("conversations"), TRAIN)
     missing = missing_chunks(context, chunks)
     need_vocabulary = context.worker.index == 0 and VOCABULARY not in context.writer().finished_parts()
-    clock = Clock.start()
+    clock = Clock.start(context.stage)
     if missing or need_vocabulary:
         if ranks_of(context.stage) > 1:
             model_directory(context)  # fetched once, not by every rank
@@ -45,7 +46,7 @@ def run(context: StageContext) -> None:
 def make(context: StageContext, chunks: Sequence[int], *, vocabulary: bool) -> Clock:
     """Makes these chunks, and the vocabulary if wanted; the clock of this process, begun when the model was loaded."""
     model, tokenizer = load_for_inference(context)
-    clock = Clock.start()
+    clock = Clock.start(context.stage)
     if vocabulary and context.writes:
         _write_vocabulary(context, tokenizer, output_size(model))
     run_chunks(context, REPRESENTATIONS, chunks, _Extraction(context, model, tokenizer), clock)

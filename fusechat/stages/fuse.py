@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from fusechat.chat.render import ChatTokenizer
 from fusechat.fusion.examples import gold_examples, write_examples
+from fusechat.fusion.metrics import METRICS_FILE, seconds_before
 from fusechat.fusion.selected import FusionInputs, SelectionReport, write_selected_examples
 from fusechat.fusion.selection import SelectionRule
 from fusechat.fusion.settings import (
@@ -27,7 +28,8 @@ from fusechat.fusion.settings import (
 )
 from fusechat.fusion.targets import Tail, TargetSettings
 from fusechat.fusion.train_process import open_checkpoints
-from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.clock import Clock
+from fusechat.stages.context import StageContext
 from fusechat.stages.layout import ALIGNMENTS, REPRESENTATIONS, SELECTION, TRAINING, VALIDATION, chunk_name
 from fusechat.stages.pinned import fetch_model
 from fusechat.stages.splits import chunk_numbers
@@ -39,7 +41,7 @@ from fusechat.tables import Rendering, read_conversations
 
 def run(context: StageContext) -> None:
     """Trains one target; every node of a gang runs this, node 0 stores the result."""
-    clock = Clock.start()
+    clock = Clock.start(context.stage)
     gang = Gang.of(context.stage)
     pivot = fetch_model(context, context.stage.settings)
     job = training_job(context, pivot, gang)
@@ -150,10 +152,14 @@ def _store(context: StageContext, job: TrainingJob, report: SelectionReport, clo
     selection = output / SELECTION
     selection.write_text(json.dumps(asdict(report), indent=2, sort_keys=True) + "\n")
     training = json.loads((output / TRAINING).read_text())
+    context.ending.resumed_from_step = training["resumed_from_step"]
+    gpus = context.stage.resources.gpus * context.stage.resources.nodes
+    earlier = seconds_before(output / METRICS_FILE, training["resumed_from_step"])
     writer = context.writer()
     entries = []
     for path in sorted(path for path in output.rglob("*") if path.is_file()):
         entries.append(writer.put(path, path.relative_to(output).as_posix(), move=True))
-    writer.complete(entries, {"training": training, **clock.details()})
+    figures = clock.details() | {"gpuSeconds": replace(clock, gpus=gpus).gpu_seconds() + gpus * earlier}
+    writer.complete(entries, {"training": training, **figures})
     # several times the model's size, and of no more use
     open_checkpoints(job.checkpoints).clear()

@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusechat.merging.merge import merge
-from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.clock import Clock
+from fusechat.stages.context import StageContext
 from fusechat.stages.layout import MERGE_SUMMARY, MERGE_WEIGHTS, MODEL, parquet
 from fusechat.stages.pinned import fetch_model
 
 
 def run(context: StageContext) -> None:
     """Merges and stores."""
-    clock = Clock.start()
+    clock = Clock.start(context.stage)
     parameters, settings = context.stage.parameters, context.stage.settings
     base = fetch_model(context, settings)
     output = context.scratch / MODEL

@@ -19,7 +19,8 @@ from fusechat.chat.parse import ParsedRow, parse_row
 from fusechat.chat.reasons import Dropped
 from fusechat.errors import InvalidDataError
 from fusechat.records import Malformed, data_files, read_records
-from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.clock import Clock
+from fusechat.stages.context import StageContext
 from fusechat.stages.layout import STATISTICS, TRAIN, VALIDATION, chunk_name
 from fusechat.stages.pinned import fetch_dataset
 from fusechat.stages.splits import split_conversations
@@ -70,7 +71,7 @@ class Statistics:
 
 def run(context: StageContext) -> None:
     """Prepares the dataset of the stage's settings. InvalidDataError when too much of it cannot be used."""
-    clock = Clock.start()
+    clock = Clock.start(context.stage)
     parameters, settings = context.stage.parameters, context.stage.settings
     source = fetch_dataset(context, settings)
     statistics = Statistics()

@@ -21,6 +21,7 @@ from fusechat.errors import DamagedInputError, InterruptedStageError, UsageError
 from fusechat.plan import Plan, PlannedStage, StageKind
 from fusechat.stages.context import Progress, StageContext, Worker, stage_directory
 from fusechat.stages.disk import full_disk_explained
+from fusechat.stages.ending import Ending
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
 
@@ -38,32 +39,44 @@ STAGES: Mapping[StageKind, str] = {
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-def run_stage(name: str, plan_uri: str, *, worker: Worker, attempt: str | None = None) -> bool:
-    """Runs one worker of one stage. False if its output was there already.
+def run_stage(
+    name: str, plan_uri: str, *, worker: Worker, attempt: str | None = None, ending: Ending | None = None
+) -> bool:
+    """Runs one worker of one stage. False if its output was there already. `ending` learns what there is to say.
 
     Raises what the stage raises; DamagedInputError (75) if an input is not there whole.
     """
+    ending = ending or Ending(name)
     # from the very first: imports take seconds, and a container's first process would not even hear SIGTERM
     with terminate_as_interrupt(), full_disk_explained():
         storage, plan = open_plan(plan_uri)
-        stage = plan.stage(name)
-        if stage_directory(storage, stage).is_complete():
-            return False
-        _require_inputs(storage, plan, stage)
-        run = _load(stage)
-        with scratch_directory(name) as scratch:
-            context = StageContext(
-                plan,
-                stage,
-                storage,
-                worker,
-                attempt or new_attempt(),
-                cache_directory(),
-                scratch,
-                Progress(name, worker),
-            )
-            run(context)
-        return True
+        return run_planned(storage, plan, plan.stage(name), worker, attempt, ending)
+
+
+def run_planned(
+    storage: Storage, plan: Plan, stage: PlannedStage, worker: Worker, attempt: str | None, ending: Ending
+) -> bool:
+    """The same, of a plan that is open."""
+    ending.concerns(stage)
+    if stage_directory(storage, stage).is_complete():
+        ending.cached = True
+        return False
+    _require_inputs(storage, plan, stage)
+    run = _load(stage)
+    with scratch_directory(stage.name) as scratch:
+        context = StageContext(
+            plan,
+            stage,
+            storage,
+            worker,
+            attempt or new_attempt(),
+            cache_directory(),
+            scratch,
+            Progress(stage.name, worker),
+            ending=ending,
+        )
+        run(context)
+    return True
 
 
 def open_plan(plan_uri: str) -> tuple[Storage, Plan]:

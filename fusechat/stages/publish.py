@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fusechat.errors import InvalidDataError, MissingInputError
-from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.clock import Clock
+from fusechat.stages.context import StageContext
 from fusechat.stages.layout import CARD, MODEL, REPORT_PAGE, RESULTS
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
@@ -43,7 +44,7 @@ class Source:
 
 def run(context: StageContext) -> None:
     """Publishes. NoPermissionError if the destination refuses."""
-    clock = Clock.start()
+    clock = Clock.start(context.stage)
     uri = context.stage.parameters["uri"]
     sources = dict(_sources(context))
     _Destination(open_storage(uri), context.stage.inputs["model"]).receive(context, sources)

@@ -32,7 +32,8 @@ from fusechat.reporting.data import (
     compared_pairs,
 )
 from fusechat.reporting.page import page
-from fusechat.stages.context import Clock, StageContext
+from fusechat.stages.clock import Clock
+from fusechat.stages.context import StageContext
 from fusechat.stages.layout import (
     CARD,
     EVALUATION,
@@ -58,7 +59,7 @@ from fusechat.tables import RowStatus
 
 def run(context: StageContext) -> None:
     """Writes the report; every number in it comes from a stage's output."""
-    clock = Clock.start()
+    clock = Clock.start(context.stage)
     data = gather(context)
     documents = {
         REPORT_PAGE: page(data),
