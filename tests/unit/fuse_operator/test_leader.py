@@ -1,0 +1,228 @@
+"""Leadership without a server: what is allowed when, and that a Lease server which hangs, breaks or lies only costs it.
+
+The server here is a real HTTP server with a Lease in it; with a real API server: tests/cluster/test_operator_leader.py.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import kubernetes.client
+import pytest
+from fuse_operator.leader import Election, GuardedLock, Leadership, NotLeadingError
+from fuse_operator.settings import LeaseSettings
+
+from fusechat.errors import ConfigurationError
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_write_needs_a_renewal_younger_than_the_deadline() -> None:
+    clock = Clock()
+    leadership = Leadership(10, clock)
+    with pytest.raises(NotLeadingError):
+        leadership.check()
+    begun = leadership.now()
+    clock.now += 4  # the renewal took so long
+    leadership.renewed(begun)
+    clock.now += 5.9
+    leadership.check()
+    clock.now += 0.2  # ten seconds after it was begun, not after it was answered
+    with pytest.raises(NotLeadingError):
+        leadership.check()
+
+
+def test_given_up_is_for_good() -> None:
+    leadership = Leadership(10, Clock())
+    leadership.renewed(leadership.now())
+    leadership.give_up()
+    leadership.renewed(leadership.now())
+    assert not leadership.held
+
+
+@pytest.mark.parametrize("times", [(10, 10, 2), (15, 2, 2), (15, 10, 0)])
+def test_times_that_do_not_fit_are_refused(times: tuple[int, int, int]) -> None:
+    with pytest.raises(ConfigurationError):
+        LeaseSettings("a", "b", "c", *times)
+
+
+def test_a_write_begun_at_the_last_moment_ends_before_the_lease_does() -> None:
+    lease = LeaseSettings("a", "b", "c")
+    assert lease.renew_seconds + lease.write_seconds <= lease.lease_seconds
+
+
+class LeaseServer:
+    """One Lease with versions, over HTTP. `fault` may answer instead."""
+
+    def __init__(self) -> None:
+        self.lease: dict[str, Any] | None = None
+        self.version = 0
+        self.fault: Any = None
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                owner._serve(self, lambda: owner.lease)
+
+            def do_POST(self) -> None:
+                owner._serve(self, lambda: owner._store(self, None))
+
+            def do_PUT(self) -> None:
+                owner._serve(self, lambda: owner._store(self, owner.lease))
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                """Not interesting."""
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+
+    @property
+    def configuration(self) -> Any:
+        configuration = kubernetes.client.Configuration(host=f"http://127.0.0.1:{self._http.server_port}")
+        configuration.retries = False
+        return configuration
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def holder(self) -> str:
+        return (self.lease or {}).get("spec", {}).get("holderIdentity", "")
+
+    def _store(self, request: BaseHTTPRequestHandler, known: dict[str, Any] | None) -> dict[str, Any] | int:
+        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        if known is not self.lease:
+            return 409
+        if known and body["metadata"].get("resourceVersion") != known["metadata"]["resourceVersion"]:
+            return 409
+        self.version += 1
+        body["metadata"]["resourceVersion"] = str(self.version)
+        self.lease = body
+        return body
+
+    def _serve(self, request: BaseHTTPRequestHandler, answer: Any) -> None:
+        if self.fault is not None:
+            self.fault(request)
+            return
+        result = answer()
+        code = result if isinstance(result, int) else 200 if result else 404
+        body = json.dumps(result if code == 200 else {"kind": "Status", "code": code}).encode()
+        _send(request, code, body)
+
+
+def _send(request: BaseHTTPRequestHandler, code: int, body: bytes) -> None:
+    request.send_response(code)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+
+
+@pytest.fixture
+def server() -> Iterator[LeaseServer]:
+    made = LeaseServer()
+    yield made
+    made.close()
+
+
+class Candidate:
+    """One that stands for election, with times of seconds."""
+
+    def __init__(self, server: LeaseServer, identity: str) -> None:
+        self.won, self.lost = threading.Event(), threading.Event()
+        self.leadership = Leadership(3)
+        settings = LeaseSettings("lease", "ns", identity, lease_seconds=4, renew_seconds=3, retry_seconds=1)
+        self.election = Election(
+            settings, server.configuration, self.leadership, on_won=self.won.set, on_lost=self.lost.set
+        )
+        self.election.start()
+
+
+def test_one_of_two_leads_and_releases_to_the_other(server: LeaseServer) -> None:
+    first = Candidate(server, "first")
+    assert first.won.wait(5)
+    second = Candidate(server, "second")
+    assert not second.won.wait(2.5)
+    assert first.leadership.held
+    assert not second.leadership.held
+
+    first.election.end()
+
+    assert not first.leadership.held
+    assert second.won.wait(2.5)
+    assert server.holder == "second"
+    assert not first.lost.is_set()
+    second.election.end()
+    assert server.holder == ""
+
+
+def _hang(request: BaseHTTPRequestHandler) -> None:
+    time.sleep(8)
+    request.close_connection = True
+
+
+def _break(request: BaseHTTPRequestHandler) -> None:
+    request.close_connection = True
+
+
+def _html(request: BaseHTTPRequestHandler) -> None:
+    _send(request, 502, b"<html>bad gateway</html>")
+
+
+def _nonsense(request: BaseHTTPRequestHandler) -> None:
+    _send(request, 200, b'{"spec": {"renewTime": "yesterday"}}')
+
+
+@pytest.mark.parametrize("fault", [_hang, _break, _html, _nonsense])
+def test_whatever_goes_wrong_is_a_failed_renewal(server: LeaseServer, fault: Any) -> None:
+    candidate = Candidate(server, "one")
+    assert candidate.won.wait(5)
+    server.fault = fault
+    begun = time.monotonic()
+    while candidate.leadership.held:
+        assert time.monotonic() - begun < 3.5, "writes are allowed longer than the renew deadline"
+        time.sleep(0.02)
+    assert candidate.lost.wait(6)
+
+
+@pytest.mark.parametrize("fault", [_break, _html, _nonsense])
+def test_a_candidate_survives_every_fault_and_leads_afterwards(server: LeaseServer, fault: Any) -> None:
+    server.fault = fault
+    candidate = Candidate(server, "one")
+    assert not candidate.won.wait(2.5)
+    server.fault = None
+    assert candidate.won.wait(5)
+    candidate.election.end()
+
+
+def test_a_released_lease_is_not_taken_back(server: LeaseServer) -> None:
+    candidate = Candidate(server, "one")
+    assert candidate.won.wait(5)
+    candidate.election.end()
+    time.sleep(2.5)
+    assert server.holder == ""
+
+
+def test_a_lock_that_lost_its_lease_releases_nothing(server: LeaseServer) -> None:
+    candidate = Candidate(server, "one")
+    assert candidate.won.wait(5)
+    assert server.lease is not None
+    server.lease["spec"]["holderIdentity"] = "other"
+    lock = candidate.election._lock
+    assert isinstance(lock, GuardedLock)
+    lock.release()
+    assert server.holder == "other"
