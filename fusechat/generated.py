@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fusechat.cli.reference import command_line_reference
+from fusechat.crd import crd_yaml
 from fusechat.spec.reference import fusejob_reference, merging_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
 FILES: Mapping[str, Callable[[], str]] = {
+    "charts/fusechat/files/fusejobs.fusechat.dev.yaml": crd_yaml,
+    "crds/fusejobs.fusechat.dev.yaml": crd_yaml,
     "docs/command-line.md": command_line_reference,
     "docs/fusejob.md": fusejob_reference,
     "docs/merging.md": merging_reference,
@@ -21,6 +24,7 @@ FILES: Mapping[str, Callable[[], str]] = {
 def main() -> None:
     """Writes them."""
     for path, text in FILES.items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(text(), "utf-8")
         print(path)
 

@@ -35,3 +35,8 @@ RESERVED_NAME_PREFIXES = ("fuse-", "merge-", "evaluate-", "extract-", "align-")
 """Stage names begin so; a model named like a stage would make `evaluate-<model>` ambiguous."""
 RESERVED_NAMES = ("joint", "baseline")
 """Targets that fusion makes beside those of the sources: stages `fuse-joint` and `fuse-baseline`."""
+RESERVED_ENV_PREFIXES = ("FUSECHAT_", "JOB_COMPLETION_INDEX")
+USERS_ENV = ("FUSECHAT_CACHE", "FUSECHAT_DEBUG")
+"""Variables of a pod that the operator and the Job controller set, but for those that are anyone's to set."""
+RESERVED_LABEL_PREFIXES = ("fusechat.dev/", "batch.kubernetes.io/")
+"""Labels and annotations of a pod by which the operator and the Job controller know it."""

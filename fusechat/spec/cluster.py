@@ -8,10 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from fusechat.spec.base import SpecObject, Uri
-
-Labels = Annotated[
-    dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=4096)]], Field(max_length=64)
-]
+from fusechat.spec.pods import Annotations, EnvVar, Labels, Resources, StagePattern, Toleration, Volume, VolumeMount
 
 
 class SecretReference(SpecObject):
@@ -70,30 +67,30 @@ class PublishSpec(SpecObject):
 class PodTemplateOverride(SpecObject):
     """Changes to the pods of the stages that match. Later entries win."""
 
-    stages: Annotated[list[Annotated[str, Field(max_length=64)]], Field(min_length=1, max_length=64)]
+    stages: Annotated[list[StagePattern], Field(min_length=1, max_length=64)]
     """Stage names; `*` matches any text, as in `extract-*`."""
-    image: Annotated[str | None, Field(max_length=1024)] = None
+    image: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
     """Worker image."""
-    image_pull_secrets: list[SecretReference] | None = Field(default=None, max_length=16)
+    image_pull_secrets: Annotated[list[SecretReference] | None, Field(max_length=16)] = None
     """Secrets for pulling it."""
-    resources: dict[str, Any] | None = None
+    resources: Resources | None = None
     """Container resources: requests and limits, `nvidia.com/gpu` or any other name."""
-    env: list[dict[str, Any]] | None = Field(default=None, max_length=128)
+    env: Annotated[list[EnvVar] | None, Field(max_length=128)] = None
     """Environment variables of the container."""
     node_selector: Labels | None = None
     """Labels of the nodes to run on."""
-    tolerations: list[dict[str, Any]] | None = Field(default=None, max_length=64)
+    tolerations: Annotated[list[Toleration] | None, Field(max_length=64)] = None
     """Taints to tolerate."""
     affinity: dict[str, Any] | None = None
-    """Node and pod affinity."""
-    volumes: list[dict[str, Any]] | None = Field(default=None, max_length=64)
+    """Node and pod affinity, as in a pod; checked when the cluster makes the pod."""
+    volumes: Annotated[list[Volume] | None, Field(max_length=64)] = None
     """Pod volumes, such as a model cache on a PersistentVolumeClaim."""
-    volume_mounts: list[dict[str, Any]] | None = Field(default=None, max_length=64)
+    volume_mounts: Annotated[list[VolumeMount] | None, Field(max_length=64)] = None
     """Where they are mounted."""
     labels: Labels | None = None
-    """Pod labels."""
-    annotations: Labels | None = None
-    """Pod annotations."""
+    """Pod labels; fusechat.dev/ and batch.kubernetes.io/ are kept for the operator and the Job controller."""
+    annotations: Annotations | None = None
+    """Pod annotations; fusechat.dev/ and batch.kubernetes.io/ are kept likewise."""
     service_account_name: Annotated[str | None, Field(max_length=253)] = None
     """Service account, for workload identity."""
     runtime_class_name: Annotated[str | None, Field(max_length=253)] = None

@@ -85,7 +85,7 @@ class TaskSpec(SpecObject):
     """Questions asked, at most."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of the questions."""
-    config: dict[Annotated[str, Field(max_length=64)], bool | int | float | Text] = Field(default={}, max_length=32)
+    config: dict[str, bool | int | float | Text] = Field(default={}, max_length=32)
     """ReasoningGym: options of the task."""
     max_new_tokens: Annotated[int, Field(ge=1, le=32_768)] = 256
     """Longest answer, in tokens."""

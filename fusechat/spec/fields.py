@@ -141,6 +141,12 @@ def limits(annotation: Any) -> list[Any]:
     return found
 
 
+def is_number_or_text(annotation: Any) -> bool:
+    """Whether a value is a quantity: a whole number or text."""
+    found = unwrap(annotation)
+    return get_origin(found) in (Union, UnionType) and {unwrap(option) for option in get_args(found)} == {int, str}
+
+
 def is_list(annotation: Any) -> bool:
     return get_origin(unwrap(annotation)) is list
 

@@ -62,7 +62,7 @@ class FuseJobSpec(SpecObject):
     """Where outputs live."""
     hub: HubSpec = HubSpec()
     """Access to the Hugging Face Hub."""
-    pod_template_overrides: list[PodTemplateOverride] = Field(default=[], max_length=64)
+    pod_template_overrides: Annotated[list[PodTemplateOverride], Field(max_length=32)] = []
     """Cluster: changes to the pods of some stages."""
     suspend: bool = False
     """Cluster: stop running stages and start none until it is false again."""

@@ -17,8 +17,10 @@ from fusechat.spec.document import Path as Keys
 from fusechat.spec.job import API_VERSION, KIND, FuseJob
 from fusechat.spec.mistakes import Mistakes
 from fusechat.spec.repair import repaired
-from fusechat.spec.rules import RULES, Broken
+from fusechat.spec.rules import CLUSTER_RULES, RULES, Broken, Rule
 
+ON_A_CLUSTER = (*RULES, *CLUSTER_RULES)
+"""Every rule by which a cluster admits a job."""
 STATUS: Keys = ("status",)
 """Written by the operator, not by people; ignored, so that `kubectl get -o yaml` gives a job file."""
 
@@ -34,21 +36,27 @@ class LoadedJob:
     """Absolute directory that the job's relative paths start from."""
 
 
-def load_job(path: Path | Literal["-"]) -> LoadedJob:
-    """Read a job file, or standard input for `-`. Raises SpecError with every mistake, MissingInputError,
-    NoPermissionError."""
+def load_job(path: Path | Literal["-"], *, rules: Sequence[Rule] = RULES) -> LoadedJob:
+    """Read a job file, or standard input for `-`; `ON_A_CLUSTER` for the rules that a cluster has. Raises SpecError
+    with every mistake, MissingInputError, NoPermissionError."""
     if path == "-":
-        return LoadedJob(parse_job(sys.stdin.read(), "<stdin>"), "<stdin>", Path.cwd())
+        return LoadedJob(parse_job(sys.stdin.read(), "<stdin>", rules=rules), "<stdin>", Path.cwd())
     path = Path(path)
-    return LoadedJob(parse_job(_text(path), str(path)), str(path), path.absolute().parent)
+    return LoadedJob(parse_job(_text(path), str(path), rules=rules), str(path), path.absolute().parent)
 
 
-def parse_job(text: str, file: str) -> FuseJob:
+def parse_job(text: str, file: str, *, rules: Sequence[Rule] = RULES) -> FuseJob:
     """The one FuseJob of a YAML or JSON text. Raises SpecError with every mistake; `file` is the name it uses."""
-    return validated(_the_job(read_documents(text, file), file), file)
+    return validated(_the_job(read_documents(text, file), file), file, rules=rules)
 
 
-def validated(document: Document, file: str = "") -> FuseJob:
+def broken_on_a_cluster(job: FuseJob) -> list[SpecProblem]:
+    """What a cluster would refuse of a job that is valid on a laptop."""
+    found = [broken for rule in CLUSTER_RULES for broken in rule.check(job.spec)]
+    return [SpecProblem(dotted(broken.path), broken.message, broken.mend) for broken in found]
+
+
+def validated(document: Document, file: str = "", *, rules: Sequence[Rule] = RULES) -> FuseJob:
     """The job that a document describes. Raises SpecError with every mistake, sorted by line."""
     value = _as_the_cluster_prunes(document.value)
     try:
@@ -56,20 +64,20 @@ def validated(document: Document, file: str = "") -> FuseJob:
     except ValidationError as error:
         mistakes = Mistakes(document)
         problems = mistakes.problems(error)
-        problems += _broken_beside(value, document, mistakes.suggested)
+        problems += _broken_beside(value, document, mistakes.suggested, rules)
         raise _spec_error([*document.problems, *problems], file) from None
-    problems = [_problem(broken, document) for rule in RULES for broken in rule.check(job.spec)]
+    problems = [_problem(broken, document) for rule in rules for broken in rule.check(job.spec)]
     if problems or document.problems:
         raise _spec_error([*document.problems, *problems], file)
     return job
 
 
-def _broken_beside(value: Any, document: Document, meant: Collection[Keys]) -> list[SpecProblem]:
+def _broken_beside(value: Any, document: Document, meant: Collection[Keys], rules: Sequence[Rule]) -> list[SpecProblem]:
     """Rules broken by the parts of an invalid job that are valid; `meant`: fields that misspelt keys stand for."""
     rest = repaired(value, meant)
     if rest is None:
         return []
-    found = [(rule, broken) for rule in RULES for broken in rule.check(rest.spec)]
+    found = [(rule, broken) for rule in rules for broken in rule.check(rest.spec)]
     return [_problem(broken, document) for rule, broken in found if not rest.concerns(rule, broken)]
 
 

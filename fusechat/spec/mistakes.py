@@ -18,6 +18,7 @@ from fusechat.spec.document import Document, Path, dotted
 from fusechat.spec.fields import plain
 from fusechat.spec.job import API_VERSION, KIND
 from fusechat.spec.keys import nearest, unknown_key
+from fusechat.spec.pods import EnvName, LabelValue, MountPath, QualifiedName, StagePattern, VolumeName
 
 EXAMPLES = {
     "apiVersion": f"apiVersion: {API_VERSION}",
@@ -33,14 +34,36 @@ EXAMPLES = {
     "type": "type: VaRM",
     "values": "values: [0.5]",
     "stages": 'stages: ["extract-*"]',
+    "mountPath": "mountPath: /cache",
+    "fieldPath": "fieldPath: status.hostIP",
+    "resource": "resource: limits.memory",
+    "key": "key: token",
 }
 """A required field as one would write it."""
+
+
+def _pattern(kind: Any) -> str:
+    """The pattern that an Annotated text bears."""
+    return next(str(limit.pattern) for limit in fields.limits(kind) if getattr(limit, "pattern", None))
+
 
 _NAME_RULE = "Use lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen."
 _PATTERNS = {
     "^[a-z]([-a-z0-9]*[a-z0-9])?$": ("is no valid name", _NAME_RULE),
     "^[a-z]([-_a-z0-9]*[a-z0-9])?$": ("is no valid name", _NAME_RULE.replace("hyphens,", "hyphens or underscores,")),
     "^https?://": ("is no URL", "Begin with https:// or http://."),
+    _pattern(QualifiedName): (
+        "is no name of a label, annotation or resource",
+        "Write `app` or `example.org/app`: letters, digits, `-`, `_` and `.`, at most 63 after the slash.",
+    ),
+    _pattern(LabelValue): (
+        "cannot be a label's value",
+        "Use letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit.",
+    ),
+    _pattern(EnvName): ("is no name of a variable", "Use letters, digits, `_`, `-` and `.`; no digit first."),
+    _pattern(VolumeName): ("is no name of a volume", "Use lower-case letters, digits and hyphens."),
+    _pattern(MountPath): ("is no absolute path", "Begin with / and leave colons out."),
+    _pattern(StagePattern): ("is no pattern of stage names", "For example: `fuse-solar`, `extract-*`, `*`."),
 }
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MEGABYTES = {
@@ -92,6 +115,8 @@ class Mistakes:
             return "is missing", _example(str(path[-1]))
         if kind == "extra_forbidden":
             return self._unknown_key(path)
+        if fields.is_number_or_text(fields.annotation_at(path)):
+            return _not_a_quantity(detail["input"])
         if len(path) < len(detail["loc"]) and not str(detail["loc"][-1]).startswith("["):
             return f"must be text, a number, true or false, not {shown(detail['input'])}", "Give one plain value."
         if kind in _SENTENCES:
@@ -155,6 +180,12 @@ def _converted(key: str, number: float, unit: str) -> str:
     if unit == "%" and "raction" in key:
         return f"{number / 100:g}"
     return f"{round(number * table[unit])}" if unit in table else ""
+
+
+def _not_a_quantity(value: Any) -> tuple[str, str]:
+    if isinstance(value, float):
+        return f"must be a whole number or text, not {shown(value)}", f'Put it in quotes: "{value:g}".'
+    return f"cannot be {shown(value)}", "Write a whole number, or text such as 500m, 1.5 in quotes, or 64Gi."
 
 
 def _bound(relation: str, name: str) -> Callable[[Path, Any, Mapping[str, Any]], tuple[str, str]]:

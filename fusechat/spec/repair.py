@@ -37,6 +37,9 @@ PLACEHOLDERS: Mapping[str, Any] = {
     "values": [0.5],
     "stages": ["*"],
     "key": "token",
+    "mountPath": "/placeholder",
+    "fieldPath": "placeholder",
+    "resource": "placeholder",
 }
 """A valid value for every required field but `name`, which must differ from entry to entry."""
 

@@ -60,10 +60,18 @@ def _merge_of_one(spec: FuseJobSpec) -> Iterator[SpecProblem]:
         yield SpecProblem("spec.merge.methods", message, "Add a source or an existing target for a merge to matter.")
 
 
+def _idle_options(spec: FuseJobSpec) -> Iterator[SpecProblem]:
+    for i, task in enumerate(spec.evaluation.tasks):
+        if task.type == "ExactAnswer" and task.config:
+            path = f"spec.evaluation.tasks[{i}].config"
+            yield SpecProblem(path, "is not for ExactAnswer tasks, which have no options", "Leave it out.")
+
+
 _CHECKS: tuple[Callable[[FuseJobSpec], Iterator[SpecProblem]], ...] = (
     _rounded_changes,
     _renormalise,
     _nothing_distilled,
     _no_control,
     _merge_of_one,
+    _idle_options,
 )

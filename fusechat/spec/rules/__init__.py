@@ -1,6 +1,7 @@
-"""What must hold between fields. Every rule can be written in CEL: it reads the job alone, and nothing it does needs
-more than comparisons, sums and patterns over bounded lists."""
+"""What must hold between fields, in Python and in CEL side by side: a rule reads the job alone, and nothing it does
+needs more than comparisons, sums and patterns over bounded lists."""
 
+from fusechat.spec.rules.cluster import absolute_uris, storage_given, storage_stays
 from fusechat.spec.rules.locations import revision_is_of_hub, uri_schemes
 from fusechat.spec.rules.merging import (
     merge_needs_targets,
@@ -19,7 +20,8 @@ from fusechat.spec.rules.names import (
     unique_targets,
     unique_task_names,
 )
-from fusechat.spec.rules.rule import Broken, Rule
+from fusechat.spec.rules.pods import env_source, operators_own, toleration_fields
+from fusechat.spec.rules.rule import Broken, Cel, Distinct, Required, Rule
 from fusechat.spec.rules.tasks import task_fields
 from fusechat.spec.rules.training import global_batch, offload, temperature
 
@@ -42,6 +44,13 @@ RULES: tuple[Rule, ...] = (
     task_fields,
     revision_is_of_hub,
     uri_schemes,
+    env_source,
+    toleration_fields,
+    operators_own,
 )
+"""What holds everywhere."""
 
-__all__ = ["RULES", "Broken", "Rule", "target_names"]
+CLUSTER_RULES: tuple[Rule, ...] = (storage_given, absolute_uris, storage_stays)
+"""What holds on a cluster besides."""
+
+__all__ = ["CLUSTER_RULES", "RULES", "Broken", "Cel", "Distinct", "Required", "Rule", "target_names"]

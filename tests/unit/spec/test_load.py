@@ -13,7 +13,7 @@ from fusechat.errors import MissingInputError, NoPermissionError, SpecError
 from fusechat.spec.document import read_documents
 from fusechat.spec.load import load_job, parse_job
 
-MINIMAL = (Path(__file__).parent / "cases" / "valid" / "minimal.yaml").read_text(encoding="utf-8")
+MINIMAL = (Path(__file__).parent / "cases" / "laptop" / "minimal.yaml").read_text(encoding="utf-8")
 
 
 def values(text: str) -> object:
@@ -150,7 +150,7 @@ def test_the_reader_is_light(tmp_path: Path) -> None:
     """CPU seconds of importing and reading with byte code at hand, as after an installation."""
     code = (
         "import sys, time; begin = time.process_time(); import fusechat.spec.load as load; from pathlib import Path;"
-        f"load.load_job(Path({str(Path(__file__).parent / 'cases' / 'valid' / 'minimal.yaml')!r}));"
+        f"load.load_job(Path({str(Path(__file__).parent / 'cases' / 'laptop' / 'minimal.yaml')!r}));"
         "heavy = {'torch', 'pyarrow', 'boto3', 'numpy', 'transformers'} & set(sys.modules);"
         "print(time.process_time() - begin, *heavy)"
     )

@@ -11,8 +11,8 @@ from fusechat.spec import fields
 from fusechat.spec.base import SpecObject
 from fusechat.spec.fusion import FusionSpec
 
-OPEN = ("resources", "affinity")
-"""Kubernetes' own objects, checked by the cluster."""
+OPEN = ("affinity",)
+"""Kubernetes' own object, checked by the cluster."""
 FIELDS = [(place, key, info) for place, model in fields.objects() for key, info in fields.keys(model).items()]
 
 

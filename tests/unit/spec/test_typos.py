@@ -28,13 +28,13 @@ JOBS = {
 
 
 def key_paths(value: Any, path: Place = ()) -> list[Place]:
-    """Every key that the API knows, below objects whose keys it knows; metadata takes any key."""
+    """Every key that the API knows, below objects whose keys it knows; metadata and volumes take any key."""
     found: list[Place] = []
     if isinstance(value, list):
         for i, item in enumerate(value):
             found += key_paths(item, (*path, i))
     model = fields.object_at(path) if isinstance(value, dict) else None
-    if model is not None and path != ("metadata",):
+    if model is not None and model.model_config["extra"] == "forbid":
         for key, item in value.items():
             if key in fields.keys(model):
                 found += [(*path, key), *key_paths(item, (*path, key))]
