@@ -34,12 +34,12 @@ def environment(spec: FuseJobSpec, *, gpus: int, threads: int) -> list[Variable]
         **library_environment(threads),
         **({} if gpus else NO_ACCELERATOR | NO_GPU),
     }
-    return [*_variables(values), *_storage(spec), *_hub(spec)]
+    return [*variables(values), *_storage(spec), *_hub(spec)]
 
 
 def reserved(**values: str) -> list[Variable]:
     """Variables that no job may override."""
-    return _variables({"FUSECHAT_TERMINATION_MESSAGE_PATH": TERMINATION_PATH, **values})
+    return variables({"FUSECHAT_TERMINATION_MESSAGE_PATH": TERMINATION_PATH, **values})
 
 
 def from_field(name: str, path: str) -> Variable:
@@ -47,7 +47,8 @@ def from_field(name: str, path: str) -> Variable:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def _variables(values: Mapping[str, str]) -> list[Variable]:
+def variables(values: Mapping[str, str]) -> list[Variable]:
+    """Plain values."""
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
@@ -55,17 +56,17 @@ def _storage(spec: FuseJobSpec) -> list[Variable]:
     """boto3 reads these names by itself. Without a Secret it takes what workload identity gives the pod."""
     s3 = spec.storage.s3
     given = {"AWS_ENDPOINT_URL_S3": s3.endpoint, "AWS_REGION": s3.region}
-    variables = _variables({name: value for name, value in given.items() if value})
+    found = variables({name: value for name, value in given.items() if value})
     if s3.credentials_secret_ref is None:
-        return variables
+        return found
     secret = s3.credentials_secret_ref.name
-    return variables + [_from_secret(key, secret, key, optional=optional) for key, optional in AWS_KEYS.items()]
+    return found + [_from_secret(key, secret, key, optional=optional) for key, optional in AWS_KEYS.items()]
 
 
 def _hub(spec: FuseJobSpec) -> list[Variable]:
-    variables = _variables({"HF_ENDPOINT": spec.hub.endpoint} if spec.hub.endpoint else {})
+    found = variables({"HF_ENDPOINT": spec.hub.endpoint} if spec.hub.endpoint else {})
     token = spec.hub.token_secret_ref
-    return variables if token is None else [*variables, _from_secret("HF_TOKEN", token.name, token.key)]
+    return found if token is None else [*found, _from_secret("HF_TOKEN", token.name, token.key)]
 
 
 def _from_secret(name: str, secret: str, key: str, *, optional: bool = False) -> Variable:

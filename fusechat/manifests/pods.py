@@ -15,10 +15,12 @@ from fusechat.manifests.environment import (
     environment,
     from_field,
     reserved,
+    variables,
 )
 from fusechat.manifests.identity import Run
 from fusechat.manifests.settings import WorkerSettings
 from fusechat.plan import PlannedStage, StageKind
+from fusechat.plan.versions import RENDERED_BY, rendered_by
 from fusechat.spec.job import FuseJobSpec
 
 CONTAINER = "stage"
@@ -27,6 +29,8 @@ USER = 10001
 """User and group of every process; also in the images."""
 RENDEZVOUS_PORT = 29500
 """Of a gang's master."""
+GANG_START_MARGIN_SECONDS = 300
+"""Pods of a gang wait for each other longer than the operator does: its end of the wait costs no attempt."""
 GRACE_SECONDS = {"fuse": 120}
 """Time for a checkpoint after SIGTERM, by kind."""
 OTHER_GRACE_SECONDS = 30
@@ -80,7 +84,7 @@ def pod_template(spec: FuseJobSpec, work: PodWork, worker: WorkerSettings) -> di
     """`spec.template` of the Job, with the job's overrides."""
     template = _template(spec, work, worker)
     template = overrides.overridden(template, overrides.matching(spec.pod_template_overrides, work.run.stage))
-    return _with_what_is_ours(template, work)
+    return _with_what_is_ours(template, work, worker)
 
 
 def _template(spec: FuseJobSpec, work: PodWork, worker: WorkerSettings) -> dict[str, Any]:
@@ -148,12 +152,12 @@ def _resources(work: PodWork, worker: WorkerSettings) -> dict[str, Any]:
     return resources | ({"limits": {worker.gpu_resource: work.gpus}} if work.gpus else {})
 
 
-def _with_what_is_ours(template: dict[str, Any], work: PodWork) -> dict[str, Any]:
+def _with_what_is_ours(template: dict[str, Any], work: PodWork, worker: WorkerSettings) -> dict[str, Any]:
     """What no override changes."""
     container, *others = template["spec"]["containers"]
-    variables = [*reserved(), *(_gang_environment(work) if work.is_gang else [])]
-    container = container | {"env": overrides.merged(container["env"], variables, overrides.by("name"))}
     pod = dict(template["spec"])
+    ours = _variables_of_ours(work, worker, grace=pod["terminationGracePeriodSeconds"])
+    container = container | {"env": overrides.merged(container["env"], ours, overrides.by("name"))}
     if work.is_gang:
         container["ports"] = [{"name": "rendezvous", "containerPort": RENDEZVOUS_PORT}]
         pod["subdomain"] = work.run.name
@@ -165,13 +169,20 @@ def _with_what_is_ours(template: dict[str, Any], work: PodWork) -> dict[str, Any
     return template | {"spec": pod | {"containers": [container, *others]}}
 
 
-def _gang_environment(work: PodWork) -> list[Variable]:
+def _variables_of_ours(work: PodWork, worker: WorkerSettings, *, grace: int) -> list[Variable]:
+    values = {"FUSECHAT_GRACE_SECONDS": str(grace)}
+    if work.config_map:
+        values[RENDERED_BY] = rendered_by()
+    return [*reserved(**values), *(_gang_variables(work, worker) if work.is_gang else [])]
+
+
+def _gang_variables(work: PodWork, worker: WorkerSettings) -> list[Variable]:
     """Node rank is the completion index, the master is index 0; checkpoints are written under the Job's UID, which all
     pods of the gang know and no other gang has."""
     name = work.run.name
-    fixed = {"FUSECHAT_MASTER_ADDRESS": f"{name}-0.{name}", "FUSECHAT_MASTER_PORT": str(RENDEZVOUS_PORT)}
-    return [
-        from_field("FUSECHAT_NODE_RANK", _INDEX),
-        from_field("FUSECHAT_GANG", _JOB_UID),
-        *({"name": key, "value": value} for key, value in fixed.items()),
-    ]
+    values = {
+        "FUSECHAT_MASTER_ADDRESS": f"{name}-0.{name}",
+        "FUSECHAT_MASTER_PORT": str(RENDEZVOUS_PORT),
+        "FUSECHAT_GANG_WAIT_SECONDS": str(worker.gang_start_seconds + GANG_START_MARGIN_SECONDS),
+    }
+    return [from_field("FUSECHAT_NODE_RANK", _INDEX), from_field("FUSECHAT_GANG", _JOB_UID), *variables(values)]

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from fusechat.manifests import names, plan_uri, prepare_job, spec_config_map, spec_hash, stage_children
+from fusechat.manifests import WorkerSettings, names, plan_uri, prepare_job, spec_config_map, spec_hash, stage_children
+from fusechat.plan.versions import RENDERED_BY, rendered_by
+from fusechat.stages.rendezvous import PATIENCE
 from tests.unit.manifests.jobs import (
     DIGEST,
     OWNER,
@@ -126,6 +128,17 @@ def test_the_pods_of_a_gang_write_checkpoints_under_one_name_that_no_other_gang_
     assert container_of(manifest)["command"][-2:] == ["--attempt", "$(FUSECHAT_GANG)"]
     uid = "metadata.labels['batch.kubernetes.io/controller-uid']"
     assert environment_of(manifest)["FUSECHAT_GANG"] == {"fieldRef": {"fieldPath": uid}}
+
+
+def test_the_pods_of_a_gang_wait_longer_for_each_other_than_the_operator_for_them() -> None:
+    worker = WorkerSettings("worker:1", gang_start_seconds=60)
+    wait = int(environment_of(job_of(gang_job(), "fuse-a", worker=worker))[PATIENCE])
+    assert 60 < wait < 900
+
+
+def test_the_worker_image_is_told_which_operator_rendered_prepare() -> None:
+    environment = environment_of(prepare_job(fuse_job(), OWNER, WORKER, 0))
+    assert environment[RENDERED_BY] == rendered_by()
 
 
 def test_a_stage_of_one_pod_knows_of_no_gang() -> None:

@@ -8,6 +8,7 @@ from fusechat.manifests import WorkerSettings, prepare_job
 from fusechat.pins import Pins
 from fusechat.plan import build_plan
 from fusechat.plan.libraries import library_environment
+from fusechat.stages.grace import GRACE
 from tests.unit.manifests.jobs import (
     OWNER,
     WORKER,
@@ -151,6 +152,14 @@ def test_no_memory_is_asked_for_that_nobody_knows() -> None:
 @pytest.mark.parametrize(("name", "seconds"), [("fuse-a", 120), ("extract-a", 30), ("merge-varm", 30)])
 def test_training_has_time_for_a_checkpoint(name: str, seconds: int) -> None:
     assert pod_of(job_of(fuse_job(), name))["terminationGracePeriodSeconds"] == seconds
+
+
+@pytest.mark.parametrize("seconds", [1, 600])
+def test_the_process_knows_its_time_to_end(seconds: int) -> None:
+    overrides = [{"stages": ["fuse-*"], "terminationGracePeriodSeconds": seconds}]
+    manifest = job_of(fuse_job(podTemplateOverrides=overrides), "fuse-a")
+    assert environment_of(manifest)[GRACE] == str(seconds)
+    assert environment_of(job_of(fuse_job(), "fuse-a"))[GRACE] == "120"
 
 
 def test_autoscalers_leave_running_stages_alone() -> None:
