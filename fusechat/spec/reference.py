@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel
@@ -20,7 +21,7 @@ from fusechat.spec.base import SpecObject
 from fusechat.spec.fusion import MergeMethodSpec
 from fusechat.spec.keys import INSTEAD
 from fusechat.spec.merge_methods import MERGE_METHODS, MergeMethod, owners
-from fusechat.spec.rules import RULES
+from fusechat.spec.rules import CLUSTER_RULES, RULES, Rule
 
 MINIMAL_JOB = """\
 apiVersion: fusechat.dev/v1alpha1
@@ -44,7 +45,8 @@ def fusejob_reference() -> str:
     """Every field of a FuseJob: type, default, bounds and meaning; then the rules between fields."""
     parts = [_GENERATED.format(arguments=""), "# FuseJob", _INTRODUCTION, f"```yaml\n{MINIMAL_JOB}```"]
     parts += [section for place, model in _first_places() for section in _object_section(place, model)]
-    parts += ["## Rules between fields", "\n".join(f"- {rule.statement} (`{rule.name}`)" for rule in RULES)]
+    parts += ["## Rules between fields", _rules(RULES)]
+    parts += ["## On a cluster besides", _rules(CLUSTER_RULES)]
     parts += ["## Not in v1alpha1", "\n".join(f"- {feature}. {mend}" for feature, mend in INSTEAD.items())]
     return "\n\n".join(parts) + "\n"
 
@@ -57,10 +59,15 @@ def merging_reference() -> str:
     return "\n\n".join([*head, methods, "## Parameters", parameters, "## Adding a method", _ADDING]) + "\n"
 
 
+def _rules(rules: Sequence[Rule]) -> str:
+    return "\n".join(f"- {rule.statement} (`{rule.name}`)" for rule in rules)
+
+
 _INTRODUCTION = """\
 One fusion as a person writes it. The same file is run by `fusechat run job.yaml` and applied to a cluster;
-`fusechat validate job.yaml` names every mistake with its line. Keys that are not listed here are refused, YAML numbers
-may be written as `5e-6`, and an empty value means the default. The smallest job:"""
+`fusechat validate job.yaml` names every mistake with its line, `fusechat validate --cluster job.yaml` those that only a
+cluster would find too. Keys that are not listed here are refused, YAML numbers may be written as `5e-6`, and an empty
+value means the default. The smallest job:"""
 
 _MERGING = """\
 A merge makes one model of the targets: those that pairwise fusion has made, named after their sources, and
@@ -137,6 +144,8 @@ def _type(annotation: Any) -> str:
         return f"mapping to {_type(get_args(found)[1])}"
     if isinstance(found, type) and issubclass(found, SpecObject):
         return _link(found)
+    if get_origin(found) in (Union, UnionType):
+        return " or ".join(_type(option) for option in get_args(found))
     words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return words.get(found, "any value")
 

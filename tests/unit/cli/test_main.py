@@ -117,6 +117,22 @@ def test_validate_reports_every_file_and_the_worst_exit_code(
     assert main.run(["validate", str(good)]) == 0
 
 
+def test_validate_judges_as_a_cluster_does_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    laptop, both = tmp_path / "laptop.yaml", tmp_path / "both.yaml"
+    laptop.write_text(JOB)
+    both.write_text(JOB + "  storage: {uri: s3://bucket/prefix}\n")
+    assert main.run(["validate", str(laptop), str(both)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith(f"{laptop}: valid")
+    assert [line for line in out if "cluster" in line] == [
+        "  a cluster would refuse it: spec.storage; --cluster tells why"
+    ]
+    assert main.run(["validate", "--cluster", str(laptop), str(both)]) == 78
+    captured = capsys.readouterr()
+    assert f"{laptop}:4: spec.storage: is missing" in captured.err
+    assert f"{both}: valid" in captured.out
+
+
 def test_an_error_is_told_without_a_traceback_unless_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
