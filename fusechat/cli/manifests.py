@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from fusechat.cli.cluster.portability import laptop_only, pod_warnings
+from fusechat.cli.cluster.portability import pod_warnings
 from fusechat.cli.output import print_json
 from fusechat.cli.plan import unresolved_inputs
 from fusechat.cli.planning import PlannedJob
@@ -17,6 +17,7 @@ from fusechat.pins import Pins
 from fusechat.plan import PlannedStage, build_plan
 from fusechat.plan.build import PREPARE
 from fusechat.spec.job import FuseJob
+from fusechat.spec.load import broken_on_a_cluster
 from fusechat.stages.context import stage_directory
 from fusechat.storage import CompletenessState
 
@@ -100,5 +101,5 @@ def _about(job: FuseJob, planned: PlannedJob) -> list[str]:
     missing = unresolved_inputs(planned)
     if missing:
         lines.append(f"Not known without the network: {', '.join(missing)}. On the cluster prepare finds them out.")
-    doubts = [*laptop_only(job), *pod_warnings(job)]
+    doubts = [*broken_on_a_cluster(job), *pod_warnings(job)]
     return lines + [f"Not on a cluster as it is: {doubt.path}: {doubt.message}. {doubt.mend}" for doubt in doubts]

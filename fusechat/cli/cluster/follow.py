@@ -21,6 +21,8 @@ ROUND_SECONDS = 30
 PATIENCE_SECONDS = 300.0
 """How long a cluster may be out of reach."""
 _PAUSE_SECONDS = 2.0
+_BREATH_SECONDS = 0.5
+"""Between rounds: a proxy that ends every watch at once is not to be asked without end."""
 FAILED = 1
 """Exit code of a failure that has no class of its own."""
 
@@ -40,11 +42,13 @@ def changes(cluster: Cluster, name: str, told: Callable[[str], None]) -> Iterato
                 if kind == "DELETED":
                     raise MissingInputError(f"The FuseJob {name} was deleted.", mend="Its outputs are kept.")
                 yield JobView.of(changed)
+            time.sleep(_BREATH_SECONDS)
         except TemporaryError as error:
-            lost_at = lost_at or time.monotonic()
+            if lost_at is None:
+                lost_at = time.monotonic()
+                told(error.message)
             if time.monotonic() - lost_at > PATIENCE_SECONDS:
                 raise
-            told(error.message)
             time.sleep(_PAUSE_SECONDS)
 
 

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 
 from fusechat.cli.cluster.connection import Cluster
 from fusechat.cli.cluster.log_lines import Reader
-from fusechat.cli.cluster.stage_pods import CONTAINER, StagePod
+from fusechat.cli.cluster.stage_pods import StagePod
 from fusechat.cli.cluster.view import JobView
 from fusechat.cli.output import console
 from fusechat.errors import FuseChatError, MissingInputError, TemporaryError
+from fusechat.manifests.pods import CONTAINER
 
 LOOK_SECONDS = 2.0
 """Between two looks for new pods."""

@@ -110,7 +110,7 @@ def _no_pods(view: JobView, stage: StageStatus, *, previous: bool) -> Exception:
 
 def _print(cluster: Cluster, pods: list[StagePod], *, tail: int | None, raw: bool) -> None:
     from fusechat.cli.cluster.log_lines import Reader
-    from fusechat.cli.cluster.stage_pods import CONTAINER
+    from fusechat.manifests.pods import CONTAINER
 
     prefixed = len(pods) > 1
     for pod in pods:

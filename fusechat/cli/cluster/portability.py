@@ -1,4 +1,4 @@
-"""What of a job works on a laptop only. Pure."""
+"""What a cluster accepts of a job and what its pods will hardly find. What it refuses: fusechat.spec.rules.cluster."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from urllib.parse import urlsplit
 from fusechat.errors import SpecProblem
 from fusechat.spec.document import dotted
 from fusechat.spec.job import FuseJob, FuseJobSpec
-from fusechat.spec.rules import CLUSTER_RULES
 from fusechat.spec.rules.locations import uris
 from fusechat.spec.uris import scheme
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def laptop_only(job: FuseJob) -> list[SpecProblem]:
-    """What a cluster refuses: relative paths, no storage."""
-    broken = (found for rule in CLUSTER_RULES for found in rule.check(job.spec))
-    return [SpecProblem(dotted(found.path), found.message, found.mend) for found in broken]
-
-
 def pod_warnings(job: FuseJob) -> list[SpecProblem]:
-    """What a cluster accepts and what pods will hardly find."""
+    """Files that no volume brings, servers of this machine."""
     return [*_files_without_volumes(job.spec), *_loopback(job.spec)]
 
 

@@ -170,7 +170,7 @@ def kubeconfig_explained() -> Iterator[None]:
 def _unreachable(error: Exception, server: str) -> FuseChatError:
     reason: Any = getattr(error, "reason", None) or error
     words = str(reason)
-    if "CERTIFICATE_VERIFY_FAILED" in words or "SSL" in words:
+    if "CERTIFICATE_VERIFY_FAILED" in words:
         return ConfigurationError(
             f"The certificate of the cluster at {server} cannot be trusted: {words}",
             mend="Check the cluster's `certificate-authority` in the kubeconfig.",

@@ -8,11 +8,11 @@ from typing import Any
 
 from fusechat.cli.cluster.view import JobView
 from fusechat.manifests.names import ATTEMPT
+from fusechat.manifests.pods import CONTAINER
 from fusechat.spec.status import StageStatus
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 """Label (and annotation) of an Indexed Job's pods."""
-CONTAINER = "stage"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def chosen_pods(
     """One pod an index, by index: the newest, or with `previous` the one before it; of one attempt, if one is given."""
     wanted = [p for p in pods if index in (None, p.index) and attempt in (None, p.attempt)]
     by_index: dict[int, list[StagePod]] = {}
-    for pod in sorted(wanted, key=lambda p: (p.index, p.attempt, p.created, p.name)):
+    # by time first: an edit that changes the stage's digest counts attempts from 0 again
+    for pod in sorted(wanted, key=lambda p: (p.index, p.created, p.attempt, p.name)):
         by_index.setdefault(pod.index, []).append(pod)
     place = -2 if previous else -1
     return [found[place] for found in by_index.values() if len(found) >= -place]

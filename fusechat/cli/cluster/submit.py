@@ -58,15 +58,9 @@ def submit(
 
 def checked(file: Path) -> FuseJob:
     """The job, if it is valid and can run on a cluster. SpecError with every mistake."""
-    from fusechat.cli.cluster.portability import laptop_only
-    from fusechat.errors import SpecError
-    from fusechat.spec.load import load_job
+    from fusechat.spec.load import ON_A_CLUSTER, load_job
 
-    loaded = load_job("-" if str(file) == "-" else file)
-    problems = laptop_only(loaded.job)
-    if problems:
-        raise SpecError(problems, file=loaded.file)
-    return loaded.job
+    return load_job("-" if str(file) == "-" else file, rules=ON_A_CLUSTER).job
 
 
 def document(job: FuseJob) -> dict[str, Any]:

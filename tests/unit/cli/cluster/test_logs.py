@@ -42,13 +42,15 @@ def test_the_newest_pod_of_each_index_by_index() -> None:
     assert names(chosen_pods(pods[:1], previous=True)) == []
 
 
-def test_an_attempt_counts_more_than_age() -> None:
+def test_newest_is_by_time_and_then_by_attempt() -> None:
     pods = [pod("second", attempt=1, minute=3), pod("first", attempt=0, minute=3), pod("zeroth", attempt=0, minute=1)]
     assert names(chosen_pods(pods)) == ["second"]
     assert names(chosen_pods(pods, previous=True)) == ["first"]
     assert names(chosen_pods(pods, attempt=0)) == ["first"]
     assert names(chosen_pods(pods, attempt=0, previous=True)) == ["zeroth"]
     assert names(chosen_pods(pods, attempt=7)) == []
+    edited = pod("of-the-new-digest", attempt=0, minute=9)
+    assert names(chosen_pods([*pods, edited])) == ["of-the-new-digest"]
 
 
 @pytest.mark.parametrize(
