@@ -26,6 +26,8 @@ from fusechat.errors import (
 )
 from fusechat.plan import PlannedStage
 
+JOIN_SECONDS = 3600
+"""How long the nodes of a gang that are all there wait for the slowest one's preparations."""
 _PR_SET_PDEATHSIG = 1
 _BY_CODE: Mapping[int, type[FuseChatError]] = {
     error.exit_code: error
@@ -59,9 +61,12 @@ class Gang:
 
     @classmethod
     def of(cls, stage: PlannedStage) -> Gang:
-        """From the stage's resources and the environment: FUSECHAT_NODE_RANK, FUSECHAT_MASTER_ADDRESS and _PORT."""
+        """From the stage's resources and the environment: FUSECHAT_NODE_RANK (in a pod of an Indexed Job, its index),
+        FUSECHAT_MASTER_ADDRESS and _PORT."""
         resources = stage.resources
         rank = os.environ.get("FUSECHAT_NODE_RANK")
+        if rank is None and resources.nodes > 1:
+            rank = os.environ.get("JOB_COMPLETION_INDEX")
         if rank is None:
             return cls(1, 0, resources.nodes * resources.processes_per_node)
         return cls(
@@ -81,6 +86,7 @@ def torchrun(gang: Gang, module: str, *arguments: str) -> list[str]:
     else:
         command += [f"--nnodes={gang.nodes}", f"--node-rank={gang.node}"]
         command += [f"--master-addr={gang.master}", f"--master-port={gang.port}"]
+        command += [f"--rdzv-conf=timeout={JOIN_SECONDS}"]
     return [*command, "-m", module, *arguments]
 
 

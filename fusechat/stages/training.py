@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from fusechat.errors import InterruptedStageError
 from fusechat.fusion.settings import TrainingJob
+from fusechat.stages.grace import GraceLimit
+from fusechat.stages.rendezvous import meet
 from fusechat.stages.torchrun import Gang, end_with_parent, failure, torchrun
 
 ShowProgress = Callable[..., None]
@@ -36,31 +39,41 @@ def _train_under_torchrun(job: TrainingJob, gang: Gang, progress: ShowProgress) 
     job.work_directory.mkdir(parents=True, exist_ok=True)
     settings = job.work_directory / "job.json"
     settings.write_text(job.to_json())
+    meet(gang, progress)
     command = torchrun(gang, "fusechat.fusion.train_process", str(settings))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, preexec_fn=end_with_parent)
     assert process.stdout is not None
-    with _stopped_by_file(job):
+    limit = GraceLimit(process)
+    with _stopped_by_file(job, limit):
         for raw in process.stdout:
             _forward(raw, progress)
         code = process.wait()
+    if limit.was_reached:
+        raise InterruptedStageError(
+            "Stopped; there was no time for a checkpoint, or no other node to make it with.",
+            mend="The next start goes on from the checkpoint before.",
+        )
     if code:
         mend = "If it happens again: lower microBatchSize, or give it more memory."
         raise failure(job.work_directory, code, of="training", when_killed=mend)
 
 
 @contextmanager
-def _stopped_by_file(job: TrainingJob) -> Iterator[None]:
-    """SIGTERM asks the ranks by a file: a signal to torchrun would leave them 30 seconds for their checkpoint."""
+def _stopped_by_file(job: TrainingJob, limit: GraceLimit) -> Iterator[None]:
+    """SIGTERM asks the ranks by a file: a signal to torchrun would leave them 30 seconds for their checkpoint. One
+    rank that is asked suffices: all of the gang stop after the same step."""
     assert job.stop_file is not None
     stop = job.stop_file
 
     def request(_number: int, _frame: FrameType | None) -> None:
         stop.touch()
+        limit.begin()
 
     before = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
+        limit.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 

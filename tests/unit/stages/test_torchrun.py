@@ -26,8 +26,8 @@ def stage(nodes: int, processes: int) -> PlannedStage:
 
 @pytest.fixture(autouse=True)
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NODE_RANK", "MASTER_ADDRESS", "MASTER_PORT"):
-        monkeypatch.delenv(f"FUSECHAT_{name}", raising=False)
+    for name in ("FUSECHAT_NODE_RANK", "FUSECHAT_MASTER_ADDRESS", "FUSECHAT_MASTER_PORT", "JOB_COMPLETION_INDEX"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_one_machine_runs_the_processes_of_all_nodes() -> None:
@@ -48,6 +48,12 @@ def test_a_node_of_a_cluster_joins_the_others(monkeypatch: pytest.MonkeyPatch) -
     command = torchrun(gang, "some.module")
     assert {"--nnodes=2", "--node-rank=1", "--master-addr=fuse-a-0.gang", "--master-port=29500"} <= set(command)
     assert "--standalone" not in command
+
+
+def test_a_pods_index_is_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    assert Gang.of(stage(nodes=2, processes=4)).node == 1
+    assert Gang.of(stage(nodes=1, processes=4)).nodes == 1, "the index of a worker is no node"
 
 
 def leave(work: Path, rank: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:

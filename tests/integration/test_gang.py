@@ -1,0 +1,196 @@
+"""Two nodes that train one target, each a stage process with its own torchrun, as two pods of a gang would be."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fusechat.plan.messages import StageMessage
+from fusechat.stages.ending import MESSAGE_PATH
+from fusechat.stages.grace import GRACE, descendants
+from fusechat.stages.rendezvous import PATIENCE
+from tests.integration.faults.job import Inputs, TinyJob, fusechat
+from tests.tiny import job_document, write_job
+
+pytestmark = pytest.mark.slow
+
+STAGE = "fuse-baseline"
+STEPS = 300
+
+
+@dataclass
+class Node:
+    """One node's stage process."""
+
+    process: subprocess.Popen[str]
+    message_file: Path
+    log: Path
+    steps: list[int] = field(default_factory=list)
+    """Optimiser steps told of so far."""
+    resumed: threading.Event = field(default_factory=threading.Event)
+    """Set when the first step is told of."""
+
+    def read(self) -> None:
+        """Until the process ends; in a thread."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            record = json.loads(line) if line.startswith("{") else {}
+            if record.get("unit") == "step":
+                self.steps.append(record["done"])
+                self.resumed.set()
+
+    def ended(self, seconds: float) -> tuple[int, StageMessage]:
+        """Exit code and message."""
+        code = self.process.wait(seconds)
+        message = StageMessage.parse(self.message_file.read_text())
+        assert message is not None, self.log.read_text()
+        return code, message
+
+    def kill(self) -> None:
+        """As when the machine is gone."""
+        for process in [self.process.pid, *descendants(self.process.pid)]:
+            os.kill(process, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Gang:
+    """Both nodes of one attempt."""
+
+    job: TinyJob
+    directory: Path
+    attempt: str
+    port: int
+
+    def start(self, rank: int, **environment: str) -> Node:
+        place = self.directory / f"{self.attempt}-{rank}"
+        place.mkdir()
+        gang = {
+            # as an Indexed Job tells its pods, by a name that resolves
+            "JOB_COMPLETION_INDEX": str(rank),
+            "FUSECHAT_MASTER_ADDRESS": "localhost",
+            "FUSECHAT_MASTER_PORT": str(self.port),
+            MESSAGE_PATH: str(place / "message"),
+            "OMP_NUM_THREADS": "1",
+        }
+        arguments = self.job.stage_arguments(STAGE)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fusechat.cli", *arguments, "--attempt", self.attempt],
+            env=os.environ | gang | environment,
+            stdout=subprocess.PIPE,
+            stderr=(place / "log").open("w"),
+            text=True,
+        )
+        node = Node(process, place / "message", place / "log")
+        threading.Thread(target=node.read, daemon=True).start()
+        return node
+
+
+@pytest.fixture
+def job(tiny_inputs: Inputs, tmp_path: Path) -> TinyJob:
+    """Prepared up to the target that two nodes train."""
+    models = {"pivot": tiny_inputs.models["pivot"], "b": tiny_inputs.models["b"]}
+    document = job_document(models, tiny_inputs.data, str(tmp_path / "storage"))
+    document["spec"]["fusion"] |= {"epochs": STEPS // 6, "nodes": 2, "saveSteps": 1000, "deepspeed": {"zeroStage": 2}}
+    made = TinyJob(write_job(tmp_path / "job.yaml", document), tmp_path / "storage")
+    ran = fusechat("plan", str(made.file), "-o", "json")
+    assert ran.code == 0, ran.errors
+    from fusechat.cli.planning import plan_job, write_plan
+
+    write_plan(plan_job(made.file))
+    for stage in ("prepare", "extract-pivot"):
+        ran = fusechat(*made.stage_arguments(stage))
+        assert ran.code == 0, ran.errors
+    return made
+
+
+def _gang(job: TinyJob, directory: Path, attempt: str) -> Gang:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return Gang(job, directory, attempt, free.getsockname()[1])
+
+
+def test_two_nodes_train_stop_together_survive_a_loss_and_go_on(job: TinyJob, tmp_path: Path) -> None:
+    # a node that is asked to stop stops its gang, with a checkpoint
+    gang = _gang(job, tmp_path, "first")
+    nodes = [gang.start(rank) for rank in (0, 1)]
+    assert nodes[0].resumed.wait(120), nodes[0].log.read_text()
+    nodes[1].process.send_signal(signal.SIGTERM)
+    for node in nodes:
+        code, message = node.ended(60)
+        assert code == 75, node.log.read_text()
+        assert message.error is not None
+        assert message.error.reason == "InterruptedStage"
+        assert "a checkpoint was saved" in message.error.message
+
+    # a lost master, whose torchrun all others are connected to, ends them soon
+    gang = _gang(job, tmp_path, "second")
+    nodes = [gang.start(rank) for rank in (0, 1)]
+    assert nodes[0].resumed.wait(120), nodes[0].log.read_text()
+    nodes[0].kill()
+    began = time.monotonic()
+    code, message = nodes[1].ended(60)
+    print(f"the master was killed: the other node ended after {time.monotonic() - began:.1f} s")
+    assert code == 75, nodes[1].log.read_text()
+    assert message.error is not None
+    assert message.error.exit_code == 75
+
+    # whoever comes first waits for the master; the checkpoint is there for both
+    gang = _gang(job, tmp_path, "third")
+    late = gang.start(1)
+    time.sleep(5)
+    nodes = [gang.start(0), late]
+    messages = []
+    for node in nodes:
+        code, message = node.ended(300)
+        assert code == 0, node.log.read_text()
+        messages.append(message)
+    digest = job.manifest(STAGE)["digest"][:12]
+    assert [(message.digest, message.error) for message in messages] == [(digest, None)] * 2
+    assert messages[0].resumed_from_step is not None
+    assert 0 < messages[0].resumed_from_step < STEPS
+    assert nodes[0].steps[0] > messages[0].resumed_from_step
+    training = json.loads(job.path(STAGE, "training.json").read_text())
+    assert (training["world_size"], training["steps"]) == (2, STEPS)
+    assert training["resumed_from_step"] == messages[0].resumed_from_step
+
+
+def test_a_node_whose_peers_never_come_gives_up(job: TinyJob, tmp_path: Path) -> None:
+    """Without the master: after its patience. The master alone: stopped, by its grace."""
+    gang = _gang(job, tmp_path, "alone")
+    lost = gang.start(1, **{PATIENCE: "2", "FUSECHAT_MASTER_ADDRESS": "no-such-host.invalid"})
+    master = gang.start(0, **{GRACE: "8"})
+    code, message = lost.ended(90)
+    assert code == 75, lost.log.read_text()
+    assert message.error is not None
+    assert "no-such-host.invalid" in message.error.message
+    _until_listening(gang.port)
+    master.process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    code, message = master.ended(30)
+    print(f"a master without peers was stopped: it ended after {time.monotonic() - began:.1f} s")
+    assert code == 75, master.log.read_text()
+    assert message.error is not None
+    assert message.error.reason == "InterruptedStage"
+    assert time.monotonic() - began < 8
+
+
+def _until_listening(port: int) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("localhost", port), 1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    pytest.fail("the master's torchrun does not listen")
