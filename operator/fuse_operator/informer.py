@@ -7,7 +7,6 @@ no Event. What a handler would raise kopf swallows, so handlers do no work.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from fuse_operator.cache import Cache, key_for
 from fuse_operator.freshness import Freshness
 from fuse_operator.model import Object
 from fuse_operator.resources import RESOURCES, WATCHED, Key, Kind, selector_of, uid_of, version_of
+from fuse_operator.stateless import NoDiffBase, NoProgress
 
 _INACTIVITY_SECONDS = 70.0
 """Bookmarks come every 60 s: a watch silent for longer is dead."""
@@ -47,11 +47,11 @@ class Informer:
         """Events received so far."""
         return self._count
 
-    def run(self, stop: threading.Event) -> None:
-        """Watches until `stop` is set, or SIGTERM or SIGINT comes. Raises what makes the watches impossible."""
-        asyncio.run(self._run(stop))
+    def run(self) -> None:
+        """Watches until SIGTERM or SIGINT comes. Raises what makes the watches impossible."""
+        asyncio.run(self._run())
 
-    async def _run(self, stop: threading.Event) -> None:
+    async def _run(self) -> None:
         beating = asyncio.create_task(self._beat())
         try:
             await kopf.operator(
@@ -60,7 +60,6 @@ class Informer:
                 standalone=True,
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
-                stop_flag=stop,
             )
         finally:
             beating.cancel()
@@ -106,6 +105,8 @@ def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.persistence.progress_storage = NoProgress()
     settings.watching.inactivity_timeout = _INACTIVITY_SECONDS
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = 500

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from functools import partial
 
@@ -95,7 +94,7 @@ class OperatorProcess:
             self._logs.start()
         self._election.start()
         try:
-            self._informer.run(threading.Event())
+            self._informer.run()
         finally:
             self._end()
 
