@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
 from kubernetes import config
 
+from fusechat.errors import SpecError, SpecProblem
 from fusechat.generated import ROOT
-from fusechat.spec.load import load_job, parse_job
+from fusechat.spec.load import ON_A_CLUSTER, load_job, parse_job
 from tests.cluster.cluster import Cluster, CommandError
 from tests.spec_cases import Case, cases
+from tests.spec_documents import nearly_valid_jobs
 
 CRD = ROOT / "crds" / "fusejobs.fusechat.dev.yaml"
 JOBS = "/apis/fusechat.dev/v1alpha1/namespaces/{namespace}/fusejobs"
@@ -107,6 +110,24 @@ def outside_lists(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: outside_lists(item) for key, item in value.items()}
     return len(value) if isinstance(value, list) else value
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(document=nearly_valid_jobs())
+def test_whatever_stands_in_a_job_the_verdicts_agree(api: Api, document: Any) -> None:
+    text = json.dumps(document)
+    try:
+        parse_job(text, "job.json", rules=ON_A_CLUSTER)
+        mistakes: tuple[SpecProblem, ...] = ()
+    except SpecError as error:
+        mistakes = error.problems
+    answer = api.judge(text, content="application/json")
+    assert (answer.code == 201) == (not mistakes), (mistakes, answer.said)
 
 
 def test_enough_cases_reach_the_server() -> None:
