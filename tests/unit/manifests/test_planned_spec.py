@@ -10,7 +10,7 @@ import pytest
 from fusechat.manifests import names, spec_config_map, spec_hash
 from fusechat.pins import Pins
 from fusechat.plan import build_plan
-from fusechat.spec.job import FuseJob
+from fusechat.spec.job import FuseJob, FuseJobSpec
 from fusechat.spec.load import parse_job
 from tests.unit.manifests.jobs import OWNER, fuse_job
 
@@ -45,8 +45,19 @@ def test_every_other_change_plans_anew(change: dict[str, Any]) -> None:
     assert spec_hash(fuse_job(**change)) != spec_hash(fuse_job())
 
 
+def test_a_field_that_a_later_version_adds_changes_nothing() -> None:
+    """Its default says what was so before: an upgrade plans no finished job anew."""
+
+    class LaterSpec(FuseJobSpec):
+        more: int = 3
+
+    job = fuse_job()
+    later = LaterSpec.model_validate(job.spec.model_dump(mode="json", by_alias=True))
+    assert later.more == 3
+    assert spec_hash(job.model_copy(update={"spec": later})) == spec_hash(job)
+
+
 def test_defaults_that_the_api_server_writes_down_change_nothing() -> None:
-    """As does a field that a later version adds: its default says what was so before."""
     job = fuse_job()
     everything = job.model_dump(mode="json", by_alias=True)
     assert len(everything["spec"]["fusion"]) > 15

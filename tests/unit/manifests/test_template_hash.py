@@ -34,6 +34,13 @@ def test_what_concerns_no_pod_leaves_it_as_it_is(stage: str, spec: dict[str, Any
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_a_job_that_kueue_or_the_operator_has_stopped_is_no_other(stage: str) -> None:
+    queued = job_of(fuse_job(**GANG, queueName="research"), stage)
+    assert queued["spec"]["suspend"] is True
+    assert template_hash(queued | {"spec": queued["spec"] | {"suspend": False}}) == hash_of(queued)
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_the_next_attempt_has_the_same_template(stage: str) -> None:
     one, other = (job_of(fuse_job(**GANG), stage, attempt=attempt) for attempt in (0, 1))
     assert one["metadata"]["name"] != other["metadata"]["name"]
