@@ -216,13 +216,10 @@ def _numbers(limits: Sequence[Any]) -> Schema:
 
 
 def _sizes(of: str, limits: Sequence[Any]) -> Schema:
-    found: Schema = {}
-    for limit in limits:
-        if isinstance(limit, MinLen) and limit.min_length:
-            found[f"min{of}"] = limit.min_length
-        if isinstance(limit, MaxLen):
-            found[f"max{of}"] = limit.max_length
-    return found
+    """The tightest of each: a type has its own, and a field may have a tighter one."""
+    least = max((limit.min_length for limit in limits if isinstance(limit, MinLen)), default=0)
+    most = min((limit.max_length for limit in limits if isinstance(limit, MaxLen)), default=None)
+    return ({f"min{of}": least} if least else {}) | ({f"max{of}": most} if most is not None else {})
 
 
 def _pattern(limits: Sequence[Any]) -> Schema:

@@ -40,3 +40,5 @@ USERS_ENV = ("FUSECHAT_CACHE", "FUSECHAT_DEBUG")
 """Variables of a pod that the operator and the Job controller set, but for those that are anyone's to set."""
 RESERVED_LABEL_PREFIXES = ("fusechat.dev/", "batch.kubernetes.io/")
 """Labels and annotations of a pod by which the operator and the Job controller know it."""
+RESERVED_VOLUME_PREFIX = "fusechat-"
+"""Volumes of a pod that only the operator may make; its others may be replaced by name."""

@@ -8,20 +8,31 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from fusechat.spec.base import SpecObject, Uri
-from fusechat.spec.pods import Annotations, EnvVar, Labels, Resources, StagePattern, Toleration, Volume, VolumeMount
+from fusechat.spec.pods import (
+    Annotations,
+    DataKey,
+    EnvVar,
+    Labels,
+    ObjectName,
+    Resources,
+    StagePattern,
+    Toleration,
+    Volume,
+    VolumeMount,
+)
 
 
 class SecretReference(SpecObject):
     """A Secret in the job's namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: ObjectName
     """The Secret's name."""
 
 
 class SecretKeyReference(SecretReference):
     """One key of a Secret."""
 
-    key: Annotated[str, Field(min_length=1, max_length=253)] = "token"
+    key: DataKey = "token"
     """The key in it."""
 
 
@@ -91,9 +102,9 @@ class PodTemplateOverride(SpecObject):
     """Pod labels; fusechat.dev/ and batch.kubernetes.io/ are kept for the operator and the Job controller."""
     annotations: Annotations | None = None
     """Pod annotations; fusechat.dev/ and batch.kubernetes.io/ are kept likewise."""
-    service_account_name: Annotated[str | None, Field(max_length=253)] = None
+    service_account_name: ObjectName | None = None
     """Service account, for workload identity."""
-    runtime_class_name: Annotated[str | None, Field(max_length=253)] = None
+    runtime_class_name: ObjectName | None = None
     """Runtime class."""
     termination_grace_period_seconds: Annotated[int | None, Field(ge=0, le=86_400)] = None
     """Time for a checkpoint after SIGTERM."""

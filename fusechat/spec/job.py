@@ -12,6 +12,7 @@ from fusechat.spec.cluster import HubSpec, PodTemplateOverride, PublishSpec, Ret
 from fusechat.spec.data import AlignmentSpec, DatasetSpec, EvaluationSpec, ExtractionSpec
 from fusechat.spec.fusion import FusionSpec, MergeSpec
 from fusechat.spec.models import NamedModel
+from fusechat.spec.pods import ObjectName
 
 API_VERSION = "fusechat.dev/v1alpha1"
 KIND = "FuseJob"
@@ -66,9 +67,9 @@ class FuseJobSpec(SpecObject):
     """Cluster: changes to the pods of some stages."""
     suspend: bool = False
     """Cluster: stop running stages and start none until it is false again."""
-    queue_name: Annotated[str | None, Field(max_length=63)] = None
+    queue_name: Annotated[ObjectName | None, Field(max_length=63)] = None
     """Cluster: the Kueue LocalQueue that admits this job's pods."""
-    priority_class_name: Annotated[str | None, Field(max_length=253)] = None
+    priority_class_name: ObjectName | None = None
     """Cluster: priority of its pods."""
     active_deadline_seconds: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
     """Cluster: the job fails when it has been active longer."""

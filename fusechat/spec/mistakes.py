@@ -18,7 +18,16 @@ from fusechat.spec.document import Document, Path, dotted
 from fusechat.spec.fields import plain
 from fusechat.spec.job import API_VERSION, KIND
 from fusechat.spec.keys import nearest, unknown_key
-from fusechat.spec.pods import EnvName, LabelValue, MountPath, QualifiedName, StagePattern, VolumeName
+from fusechat.spec.pods import (
+    DataKey,
+    EnvName,
+    LabelValue,
+    MountPath,
+    ObjectName,
+    QualifiedName,
+    StagePattern,
+    VolumeName,
+)
 
 EXAMPLES = {
     "apiVersion": f"apiVersion: {API_VERSION}",
@@ -60,6 +69,11 @@ _PATTERNS = {
         "cannot be a label's value",
         "Use letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit.",
     ),
+    _pattern(ObjectName): (
+        "is no name of a Kubernetes object",
+        "Use lower-case letters, digits, hyphens and dots, beginning and ending with a letter or digit.",
+    ),
+    _pattern(DataKey): ("is no key of a Secret or ConfigMap", "Use letters, digits, `-`, `_` and `.`."),
     _pattern(EnvName): ("is no name of a variable", "Use letters, digits, `_`, `-` and `.`; no digit first."),
     _pattern(VolumeName): ("is no name of a volume", "Use lower-case letters, digits and hyphens."),
     _pattern(MountPath): ("is no absolute path", "Begin with / and leave colons out."),

@@ -30,7 +30,10 @@ VolumeName = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[
 EnvName = Annotated[str, Field(max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
 MountPath = Annotated[str, Field(max_length=1024, pattern=r"^/[^:]*$")]
 StagePattern = Annotated[str, Field(max_length=64, pattern=r"^[-a-z0-9*]+$")]
-ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
+ObjectName = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+"""Name of a Kubernetes object."""
+DataKey = Annotated[str, Field(max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+"""Key in a Secret or ConfigMap."""
 
 
 class KeySelector(SpecObject):
@@ -38,7 +41,7 @@ class KeySelector(SpecObject):
 
     name: ObjectName
     """Name of the Secret or ConfigMap."""
-    key: ObjectName
+    key: DataKey
     """The key in it."""
     optional: bool = False
     """Leave the variable out where there is no such key, in place of waiting for it."""
@@ -113,7 +116,7 @@ class Volume(SpecObject):
     __pydantic_extra__: dict[str, Any]
 
     name: VolumeName
-    """Name that volumeMounts use."""
+    """Name that volumeMounts use; fusechat- is kept for the operator."""
 
 
 class VolumeMount(SpecObject):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fusechat.spec.base import RESERVED_ENV_PREFIXES, RESERVED_LABEL_PREFIXES, USERS_ENV
+from fusechat.spec.base import RESERVED_ENV_PREFIXES, RESERVED_LABEL_PREFIXES, RESERVED_VOLUME_PREFIX, USERS_ENV
 from fusechat.spec.cluster import PodTemplateOverride
 from fusechat.spec.document import Path
 from fusechat.spec.job import FuseJobSpec
@@ -21,8 +21,9 @@ _ONE_SOURCE = ("must have exactly one source", f"One of {', '.join(_SOURCES)}.")
 _EXISTS = ("is not for operator Exists", "Leave it out, or use operator: Equal.")
 _EVERY_KEY = ("is missing", "Only operator: Exists tolerates every key.")
 _SECONDS = ("is for effect NoExecute only", "Set effect: NoExecute or leave it out.")
-_ENV_OWNER = "is set by the operator"
+_OWNER = "is set by the operator"
 _ENV_MEND = f"Choose another name; {' and '.join(USERS_ENV)} are yours to set."
+_VOLUME_MEND = f"Choose a name that does not begin with `{RESERVED_VOLUME_PREFIX}`."
 _LABEL_OWNER = "has a key that is kept for the operator and the Job controller"
 _LABEL_MEND = f"Choose a key without {' and '.join(f'`{prefix}`' for prefix in RESERVED_LABEL_PREFIXES)}."
 
@@ -108,12 +109,18 @@ def _any_prefix(value: str, prefixes: tuple[str, ...]) -> str:
 @rule(
     "operators-own",
     "What the operator sets on a pod is not overridden.",
-    reads=(f"{_OVERRIDES}.env.name", f"{_OVERRIDES}.labels", f"{_OVERRIDES}.annotations"),
+    reads=(f"{_OVERRIDES}.env.name", f"{_OVERRIDES}.volumes.name", f"{_OVERRIDES}.labels", f"{_OVERRIDES}.annotations"),
     admission=(
         Cel(
             (f"{_ENV[0]}.name",),
             f"self in {text(USERS_ENV)} || !{_any_prefix('self', RESERVED_ENV_PREFIXES)}",
-            f"`%s` {_ENV_OWNER}. {_ENV_MEND}",
+            f"`%s` {_OWNER}. {_ENV_MEND}",
+            values=("self",),
+        ),
+        Cel(
+            (f"{_OVERRIDES}[].volumes[].name",),
+            f"!self.startsWith({text(RESERVED_VOLUME_PREFIX)})",
+            f"`%s` {_OWNER}. {_VOLUME_MEND}",
             values=("self",),
         ),
         Cel(
@@ -127,7 +134,10 @@ def operators_own(spec: FuseJobSpec) -> Iterator[Broken]:
     for path, override in _overrides(spec):
         for i, variable in enumerate(override.env or []):
             if variable.name.startswith(RESERVED_ENV_PREFIXES) and variable.name not in USERS_ENV:
-                yield Broken((*path, "env", i, "name"), f"`{variable.name}` {_ENV_OWNER}", _ENV_MEND)
+                yield Broken((*path, "env", i, "name"), f"`{variable.name}` {_OWNER}", _ENV_MEND)
+        for i, volume in enumerate(override.volumes or []):
+            if volume.name.startswith(RESERVED_VOLUME_PREFIX):
+                yield Broken((*path, "volumes", i, "name"), f"`{volume.name}` {_OWNER}", _VOLUME_MEND)
         for field, given in (("labels", override.labels), ("annotations", override.annotations)):
             for key in given or {}:
                 if key.startswith(RESERVED_LABEL_PREFIXES):
