@@ -18,16 +18,7 @@ from fusechat.spec.document import Document, Path, dotted
 from fusechat.spec.fields import plain
 from fusechat.spec.job import API_VERSION, KIND
 from fusechat.spec.keys import nearest, unknown_key
-from fusechat.spec.pods import (
-    DataKey,
-    EnvName,
-    LabelValue,
-    MountPath,
-    ObjectName,
-    QualifiedName,
-    StagePattern,
-    VolumeName,
-)
+from fusechat.spec.patterns import PATTERNS
 
 EXAMPLES = {
     "apiVersion": f"apiVersion: {API_VERSION}",
@@ -51,34 +42,6 @@ EXAMPLES = {
 """A required field as one would write it."""
 
 
-def _pattern(kind: Any) -> str:
-    """The pattern that an Annotated text bears."""
-    return next(str(limit.pattern) for limit in fields.limits(kind) if getattr(limit, "pattern", None))
-
-
-_NAME_RULE = "Use lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen."
-_PATTERNS = {
-    "^[a-z]([-a-z0-9]*[a-z0-9])?$": ("is no valid name", _NAME_RULE),
-    "^[a-z]([-_a-z0-9]*[a-z0-9])?$": ("is no valid name", _NAME_RULE.replace("hyphens,", "hyphens or underscores,")),
-    "^https?://": ("is no URL", "Begin with https:// or http://."),
-    _pattern(QualifiedName): (
-        "is no name of a label, annotation or resource",
-        "Write `app` or `example.org/app`: letters, digits, `-`, `_` and `.`, at most 63 after the slash.",
-    ),
-    _pattern(LabelValue): (
-        "cannot be a label's value",
-        "Use letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit.",
-    ),
-    _pattern(ObjectName): (
-        "is no name of a Kubernetes object",
-        "Use lower-case letters, digits, hyphens and dots, beginning and ending with a letter or digit.",
-    ),
-    _pattern(DataKey): ("is no key of a Secret or ConfigMap", "Use letters, digits, `-`, `_` and `.`."),
-    _pattern(EnvName): ("is no name of a variable", "Use letters, digits, `_`, `-` and `.`; no digit first."),
-    _pattern(VolumeName): ("is no name of a volume", "Use lower-case letters, digits and hyphens."),
-    _pattern(MountPath): ("is no absolute path", "Begin with / and leave colons out."),
-    _pattern(StagePattern): ("is no pattern of stage names", "For example: `fuse-solar`, `extract-*`, `*`."),
-}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MEGABYTES = {
     "M": 1,
@@ -273,7 +236,7 @@ def _choices(path: Path) -> tuple[str, ...]:
 
 
 def _wrong_pattern(_: Path, value: Any, context: Mapping[str, Any]) -> tuple[str, str]:
-    message, mend = _PATTERNS[context["pattern"]]
+    message, mend = PATTERNS[context["pattern"]]
     return f"`{value}` {message}", mend
 
 

@@ -1,6 +1,6 @@
 """What the models themselves promise: bounds and descriptions everywhere, and what they derive."""
 
-from typing import Literal, get_origin
+from typing import Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from hypothesis import given
@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 from fusechat.spec import fields
 from fusechat.spec.base import SpecObject
 from fusechat.spec.fusion import FusionSpec
+from fusechat.spec.patterns import PATTERNS
+from fusechat.spec.pods import QuantityText
 
 OPEN = ("affinity",)
 """Kubernetes' own object, checked by the cluster."""
@@ -55,3 +57,17 @@ def test_rows_at_once_cut_a_share_evenly(nodes: int, processes: int, share: int,
     assert share % fusion.rows_at_once == 0
     assert fusion.rows_at_once <= micro
     assert not [n for n in range(fusion.rows_at_once + 1, min(micro, share) + 1) if share % n == 0]
+
+
+def test_every_pattern_has_words_for_people() -> None:
+    """But a quantity's, which may be a number too and has its own."""
+    limits = [limit for _, _, info in FIELDS for limit in _all_limits(info)]
+    quantity = {getattr(limit, "pattern", None) for limit in fields.limits(QuantityText)}
+    found = {pattern for limit in limits if (pattern := getattr(limit, "pattern", None))}
+    assert found - quantity == set(PATTERNS)
+
+
+def _all_limits(info: FieldInfo) -> list[object]:
+    """Of the field, and of the items or keys and values of its list or mapping."""
+    inner = [limit for each in get_args(fields.unwrap(info.annotation)) for limit in fields.limits(each)]
+    return [*fields.constraints(info), *inner]
