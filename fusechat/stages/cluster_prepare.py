@@ -27,6 +27,7 @@ from fusechat.spec.uris import resolve_uris
 from fusechat.stages.context import Worker, stage_directory
 from fusechat.stages.disk import full_disk_explained
 from fusechat.stages.ending import Ending
+from fusechat.stages.memory import lack_of_memory_explained
 from fusechat.stages.planning import planned, write_plan
 from fusechat.stages.process import run_planned, terminate_as_interrupt
 from fusechat.storage.base import Storage
@@ -43,7 +44,7 @@ def prepare_on_cluster(file: Path, *, attempt: str | None, ending: Ending) -> bo
     job again even where this version cannot read it. ConfigurationError (78) where that is so, and what resolving,
     storage and the stage raise.
     """
-    with terminate_as_interrupt(), full_disk_explained():
+    with terminate_as_interrupt(), full_disk_explained(), lack_of_memory_explained():
         ending.digest = document_digest(file)
         job = _read_job(file)
         told = planned(job)

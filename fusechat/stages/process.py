@@ -22,6 +22,7 @@ from fusechat.plan import Plan, PlannedStage, StageKind
 from fusechat.stages.context import Progress, StageContext, Worker, stage_directory
 from fusechat.stages.disk import full_disk_explained
 from fusechat.stages.ending import Ending
+from fusechat.stages.memory import lack_of_memory_explained
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
 
@@ -48,7 +49,7 @@ def run_stage(
     """
     ending = ending or Ending(name)
     # from the very first: imports take seconds, and a container's first process would not even hear SIGTERM
-    with terminate_as_interrupt(), full_disk_explained():
+    with terminate_as_interrupt(), full_disk_explained(), lack_of_memory_explained():
         storage, plan = open_plan(plan_uri)
         return run_planned(storage, plan, plan.stage(name), worker, attempt, ending)
 

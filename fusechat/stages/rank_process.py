@@ -14,6 +14,7 @@ from fusechat.errors import TemporaryError
 from fusechat.fusion.train_process import leave_failure
 from fusechat.stages.context import Progress, StageContext, Worker
 from fusechat.stages.disk import full_disk_explained
+from fusechat.stages.memory import lack_of_memory_explained
 from fusechat.stages.process import cache_directory, open_plan, scratch_directory, terminate_as_interrupt
 from fusechat.stages.ranks import RankWork
 
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
     """Runs one rank; returns the exit code."""
     told = Path(arguments[0])
     try:
-        with terminate_as_interrupt(), full_disk_explained(), _lost_peer_explained():
+        with terminate_as_interrupt(), full_disk_explained(), lack_of_memory_explained(), _lost_peer_explained():
             _run(RankWork.from_json(told.read_text()))
     except Exception as error:
         return leave_failure(told.parent, error)
