@@ -19,6 +19,7 @@ from fusechat.manifests.names import RETRY
 from tests.cluster import control_plane as planes
 from tests.cluster.cluster import Cluster, until
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "cluster"
 JOB = """\
 apiVersion: fusechat.dev/v1alpha1
 kind: FuseJob
@@ -126,6 +127,12 @@ def test_submit_for_scripts_and_without_doing_it(
     assert answer["dryRun"] is True
     assert cluster.list("fusejob", namespace) == []
     assert "nothing was changed" in fusechat("submit", job, "--dry-run").out
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_examples_are_accepted_as_they_are(path: Path, fusechat: Fusechat) -> None:
+    accepted = fusechat("submit", path, "--dry-run")
+    assert (accepted.code, accepted.err) == (0, "")
 
 
 def test_the_file_owns_what_it_says_and_nothing_else(
