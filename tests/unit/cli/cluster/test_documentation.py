@@ -22,7 +22,7 @@ EXAMPLES = sorted((ROOT / "examples/cluster").glob("*.yaml"))
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
     """(command, its long options) of every `fusechat ...` in code."""
-    blocks = re.findall(r"^```\n(.*?)^```$", text, re.S | re.M)
+    blocks = [block for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M) if not language]
     inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M))
     lines = [line.partition("  #")[0] for part in [*blocks, *inline] for line in part.splitlines()]
     words = [line.split() for line in lines if line.startswith("fusechat ")]
