@@ -1,0 +1,112 @@
+"""Which stages start in this pass, and what of their children is to be created."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fuse_operator.model import Create, Object
+from fuse_operator.reconcile import gangs, reasons
+from fuse_operator.reconcile.backoff import next_start
+from fuse_operator.reconcile.given import Given
+from fuse_operator.reconcile.stage import Stage
+from fusechat.manifests import is_gang
+from fusechat.spec.status import StageStatus
+
+
+@dataclass(frozen=True)
+class Started:
+    """Entries after the starts, and the creations in order."""
+
+    entries: tuple[StageStatus, ...]
+    creates: tuple[Create, ...]
+
+
+def started(
+    given: Given, stages: Sequence[Stage], entries: Sequence[StageStatus], *, new_runs: bool, queue: str | None
+) -> Started:
+    """Starts what may start, in the plan's order. `new_runs`: False where a failure or `suspend` forbids them; a gang
+    that runs gets its Service back all the same."""
+    now = {entry.name: entry for entry in entries}
+    gang_names = frozenset(stage.name for stage in stages if stage.planned and is_gang(stage.planned))
+    creates: list[Create] = []
+    for stage in stages:
+        entry = now[stage.name]
+        if new_runs and _wants_a_run(stage, entry, now):
+            now[stage.name] = entry = _entry(given, stage, entry, now.values(), gang_names, queue)
+            if entry.finished_at is None and entry.reason in (reasons.STARTING, reasons.CREATE_FAILED):
+                creates += _missing(given, stage)
+        elif stage.active and stage.job and not stage.job.suspended and entry.finished_at is None:
+            creates += _missing(given, stage)
+    return Started(tuple(now.values()), tuple(_refused_last(given, creates)))
+
+
+def _wants_a_run(stage: Stage, entry: StageStatus, now: Mapping[str, StageStatus]) -> bool:
+    if not stage.children or stage.job is not None:
+        return False
+    if entry.state not in ("Waiting", "Pending", "Suspended", "Stopped"):
+        return False
+    inputs = stage.planned.inputs.values() if stage.planned else ()
+    return all(now[name].state == "Complete" for name in inputs)
+
+
+def _entry(
+    given: Given,
+    stage: Stage,
+    entry: StageStatus,
+    now: Iterable[StageStatus],
+    gang_names: frozenset[str],
+    queue: str | None,
+) -> StageStatus:
+    """The entry of a stage that has no run and could have one: what it still waits for, or that it starts."""
+    start = next_start(entry, given.owner.uid)
+    if start is not None and given.now < start:
+        return entry.model_copy(update={"state": "Pending"})
+    if not stage.clear:
+        return _waits(entry, reasons.STOPPING, "Pods of an earlier run are not gone yet.")
+    if stage.planned and not gangs.may_start(stage.planned, now, gang_names, queue):
+        return _waits(entry, reasons.WAITING_FOR_GANG, "Another gang is not fully running yet.")
+    refused = _refusal(given, stage)
+    reason, message = (reasons.CREATE_FAILED, refused) if refused else (reasons.STARTING, "")
+    return entry.model_copy(
+        update={
+            "state": "Pending",
+            "reason": reason,
+            "message": message[:1024],
+            "job_name": stage.children[-1]["metadata"]["name"],
+            "finished_at": None,
+            "completed": "",
+            "finished_workers": "",
+            "progress_percent": None,
+        }
+    )
+
+
+def _waits(entry: StageStatus, reason: str, message: str) -> StageStatus:
+    """Between two runs the reason of the last one's end stays: it tells more."""
+    if entry.finished_at is not None:
+        return entry
+    return entry.model_copy(update={"state": "Pending", "reason": reason, "message": message})
+
+
+def _missing(given: Given, stage: Stage) -> list[Create]:
+    return [Create(child) for child in stage.children if not _is_there(given, child)]
+
+
+def _is_there(given: Given, child: Object) -> bool:
+    seen = {"Job": given.observed.jobs, "Service": given.observed.services, "ConfigMap": given.observed.config_maps}
+    name = child["metadata"]["name"]
+    return any(item["metadata"]["name"] == name for item in seen[child["kind"]])
+
+
+def _refusal(given: Given, stage: Stage) -> str:
+    for child in stage.children:
+        refused = given.observed.refused.get(child["metadata"]["name"])
+        if refused is not None:
+            return f"{child['kind']} {child['metadata']['name']} cannot be created: {refused.message}"
+    return ""
+
+
+def _refused_last(given: Given, creates: Iterable[Create]) -> list[Create]:
+    """The first failure ends a pass: what was refused before is not to keep others from being made."""
+    return sorted(creates, key=lambda create: create.manifest["metadata"]["name"] in given.observed.refused)

@@ -1,0 +1,49 @@
+"""`spec.suspend`: what runs is stopped and kept where Kubernetes can keep it, and nothing starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fuse_operator.model import Delete, Suspend
+from fuse_operator.reconcile.removals import job_deletion
+from fuse_operator.reconcile.stage import Stage
+from fusechat.spec.status import StageStatus
+
+
+def suspended(stages: Iterable[Stage], queue: str | None) -> list[Suspend | Delete]:
+    """Stops every Job that goes on. A queue owns `spec.suspend` of its Jobs: those are deleted."""
+    actions: list[Suspend | Delete] = []
+    for stage in stages:
+        job = stage.job
+        if job is None or not job.active:
+            continue
+        if queue:
+            actions.append(job_deletion(job))
+        elif not job.suspended:
+            actions.append(Suspend(job.name, job.uid, True))
+    return actions
+
+
+def entries_of_suspended(stages: Sequence[Stage], entries: Iterable[StageStatus]) -> list[StageStatus]:
+    """Stages that were under way are Suspended from the moment the spec says so."""
+    return [_suspended(stage, entry) for stage, entry in zip(stages, entries, strict=True)]
+
+
+def _suspended(stage: Stage, entry: StageStatus) -> StageStatus:
+    if entry.state not in ("Pending", "Running", "Stopped"):
+        return entry
+    if stage.job is None and not entry.job_name:
+        return entry.model_copy(update={"state": "Waiting", "reason": "", "message": ""})
+    between_runs = entry.finished_at is not None
+    words = {} if between_runs else {"reason": "", "message": ""}
+    return entry.model_copy(update={"state": "Suspended", "progress_percent": None} | words)
+
+
+def resumed(stages: Iterable[Stage], queue: str | None) -> list[Suspend]:
+    """Starts the Jobs again that the operator, or somebody by hand, suspended; each when its last pods are gone."""
+    return [
+        Suspend(stage.job.name, stage.job.uid, False)
+        for stage in stages
+        if stage.job and stage.job.active and stage.job.suspended and not queue
+        if all(pod.ended for pod in stage.pods)
+    ]

@@ -1,0 +1,337 @@
+"""Typed readings of raw Jobs and pods: what an object says, in the words of this package. No judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from fuse_operator.model import Object
+from fuse_operator.reconcile.times import moment
+from fusechat.manifests import names
+from fusechat.plan.messages import StageMessage
+
+CONTAINER = "stage"
+COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+PULL_FAILURES = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+    }
+)
+CONFIG_FAILURES = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"})
+KUBELET = "TerminationByKubelet"
+
+
+@dataclass(frozen=True)
+class Said:
+    """Reason and message of a condition or of a container that waits."""
+
+    reason: str
+    message: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Terminated:
+    """How the stage's container ended."""
+
+    exit_code: int
+    reason: str
+    text: str
+    """Its termination message."""
+    started: datetime | None
+    finished: datetime | None
+
+    @property
+    def out_of_memory(self) -> bool:
+        """The container's memory limit: the kernel's word, for 137 alone says only that it was killed."""
+        return self.reason == "OOMKilled"
+
+    @property
+    def seconds(self) -> float:
+        """How long it ran."""
+        if self.started is None or self.finished is None:
+            return 0.0
+        return max(0.0, (self.finished - self.started).total_seconds())
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A child Job."""
+
+    raw: Object
+
+    @cached_property
+    def name(self) -> str:
+        """Name."""
+        return str(self.raw["metadata"]["name"])
+
+    @cached_property
+    def uid(self) -> str:
+        """UID."""
+        return str(self.raw["metadata"].get("uid", ""))
+
+    @cached_property
+    def stage(self) -> str:
+        """Full name of its stage; empty if it bears none."""
+        return _label(self.raw, names.STAGE)
+
+    @cached_property
+    def digest(self) -> str:
+        """12 digits."""
+        return _label(self.raw, names.DIGEST)
+
+    @cached_property
+    def run(self) -> int:
+        """Number of the run; -1 if it bears none."""
+        text = _label(self.raw, names.ATTEMPT)
+        return int(text) if text.isascii() and text.isdigit() else -1
+
+    @cached_property
+    def template(self) -> str:
+        """Hash of what it was made from."""
+        return str(_annotations(self.raw).get(names.TEMPLATE, ""))
+
+    @cached_property
+    def worker_image(self) -> str:
+        """The worker image that its plan is for; prepare only."""
+        return str(_annotations(self.raw).get(names.WORKER_IMAGE, ""))
+
+    @cached_property
+    def deleting(self) -> bool:
+        """Whether it has been deleted and waits for its pods."""
+        return "deletionTimestamp" in self.raw["metadata"]
+
+    @cached_property
+    def suspended(self) -> bool:
+        """By the operator, or by the queue."""
+        return bool(self._spec.get("suspend", False))
+
+    @cached_property
+    def indexed(self) -> bool:
+        """Whether its pods have indexes."""
+        return self._spec.get("completionMode") == "Indexed"
+
+    @cached_property
+    def gang(self) -> bool:
+        """Whether its pods live and die together: Indexed, and the Job controller tries nothing again."""
+        return self.indexed and "backoffLimitPerIndex" not in self._spec
+
+    @cached_property
+    def completions(self) -> int:
+        """Pods that have to end well."""
+        return int(self._spec.get("completions") or 1)
+
+    @cached_property
+    def complete(self) -> Said | None:
+        """Whether all of them did."""
+        return _condition(self._status, "Complete")
+
+    @cached_property
+    def failed(self) -> Said | None:
+        """Whether the Job controller gave up, and its pods are gone or ended."""
+        return _condition(self._status, "Failed")
+
+    @cached_property
+    def failing(self) -> Said | None:
+        """Whether it gave up; pods may still be ending."""
+        return self.failed or _condition(self._status, "FailureTarget")
+
+    @property
+    def active(self) -> bool:
+        """Whether it may still have pods or make new ones."""
+        return self.complete is None and self.failed is None
+
+    @cached_property
+    def failures(self) -> int:
+        """Failed pods that counted."""
+        return int(self._status.get("failed") or 0)
+
+    @cached_property
+    def succeeded(self) -> int:
+        """Pods, or indexes, that ended well."""
+        return int(self._status.get("succeeded") or 0)
+
+    @cached_property
+    def started(self) -> datetime | None:
+        """When it began or was resumed."""
+        return moment(self._status.get("startTime"))
+
+    @cached_property
+    def created(self) -> datetime | None:
+        """When it was created."""
+        return moment(self.raw["metadata"].get("creationTimestamp"))
+
+    @cached_property
+    def _spec(self) -> Mapping[str, Any]:
+        return self.raw.get("spec") or {}
+
+    @cached_property
+    def _status(self) -> Mapping[str, Any]:
+        return self.raw.get("status") or {}
+
+
+@dataclass(frozen=True)
+class PodView:
+    """A pod of a stage."""
+
+    raw: Object
+
+    @cached_property
+    def name(self) -> str:
+        """Name."""
+        return str(self.raw["metadata"]["name"])
+
+    @cached_property
+    def uid(self) -> str:
+        """UID."""
+        return str(self.raw["metadata"].get("uid", ""))
+
+    @cached_property
+    def stage(self) -> str:
+        """Full name of its stage."""
+        return _label(self.raw, names.STAGE)
+
+    @cached_property
+    def job_uid(self) -> str:
+        """UID of the Job that controls it; empty for an orphan."""
+        references = self.raw["metadata"].get("ownerReferences") or ()
+        return next((str(r.get("uid", "")) for r in references if r.get("controller")), "")
+
+    @cached_property
+    def index(self) -> int:
+        """Completion index; 0 where it has none."""
+        text = str(_annotations(self.raw).get(COMPLETION_INDEX) or _label(self.raw, COMPLETION_INDEX) or "0")
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+    @cached_property
+    def phase(self) -> str:
+        """Pending, Running, Succeeded, Failed, Unknown."""
+        return str(self._status.get("phase") or "Pending")
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it runs any more or will."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @cached_property
+    def deleting(self) -> bool:
+        """Whether it has been told to stop."""
+        return "deletionTimestamp" in self.raw["metadata"]
+
+    @cached_property
+    def running(self) -> bool:
+        """Whether the stage's process runs."""
+        return not self.ended and "running" in self._state
+
+    @cached_property
+    def terminated(self) -> Terminated | None:
+        """How the stage's process ended."""
+        state = self._state.get("terminated")
+        if state is None:
+            return None
+        return Terminated(
+            int(state.get("exitCode", 0)),
+            str(state.get("reason", "")),
+            str(state.get("message", "")),
+            moment(state.get("startedAt")),
+            moment(state.get("finishedAt")),
+        )
+
+    @cached_property
+    def message(self) -> StageMessage | None:
+        """What the stage's process said when it ended; None for logs and for nothing."""
+        return StageMessage.parse(self.terminated.text) if self.terminated else None
+
+    @cached_property
+    def waiting(self) -> Said | None:
+        """Why the container does not run, as the node says."""
+        state = self._state.get("waiting")
+        return None if state is None else Said(str(state.get("reason", "")), str(state.get("message", "")))
+
+    @cached_property
+    def image(self) -> str:
+        """The image it asks for."""
+        return str(self._container.get("image", ""))
+
+    @cached_property
+    def unschedulable(self) -> str | None:
+        """The scheduler's words, if it finds no node."""
+        for condition in self._status.get("conditions") or ():
+            if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+                return str(condition.get("message") or condition.get("reason") or "")
+        return None
+
+    @cached_property
+    def evicted(self) -> str | None:
+        """The node's words if it ended the pod because it ran out of something. Its own shutdown is no such thing."""
+        disruption = _condition(self._status, "DisruptionTarget")
+        by_kubelet = disruption is not None and disruption.reason == KUBELET
+        if not by_kubelet or self._status.get("reason") not in ("Evicted", None):
+            return None
+        return str(self._status.get("message") or (disruption.message if disruption else ""))
+
+    @cached_property
+    def disrupted(self) -> Said | None:
+        """Why the cluster took it away: drain, preemption, a node that is gone or shuts down."""
+        return None if self.evicted is not None else _condition(self._status, "DisruptionTarget")
+
+    @cached_property
+    def node_lost(self) -> bool:
+        """The node controller marks a pod on a silent node as not ready, and nobody is left to say that its container
+        ended."""
+        conditions = {c.get("type"): c.get("status") for c in self._status.get("conditions") or ()}
+        unready = conditions.get("Ready") == "False" and conditions.get("ContainersReady") == "True"
+        return self.phase == "Unknown" or (self.running and unready)
+
+    def gpus(self, resource: str) -> int:
+        """Accelerators it was given."""
+        limits = (self._container.get("resources") or {}).get("limits") or {}
+        amount = str(limits.get(resource, "0"))
+        return int(amount) if amount.isdigit() else 0
+
+    @cached_property
+    def _container(self) -> Mapping[str, Any]:
+        return _named((self.raw.get("spec") or {}).get("containers") or ())
+
+    @cached_property
+    def _state(self) -> Mapping[str, Any]:
+        return _named(self._status.get("containerStatuses") or ()).get("state") or {}
+
+    @cached_property
+    def _status(self) -> Mapping[str, Any]:
+        return self.raw.get("status") or {}
+
+
+def owned_by(item: Object, uid: str) -> bool:
+    """Whether that FuseJob is the controller of the object."""
+    references = item["metadata"].get("ownerReferences") or ()
+    return any(reference.get("controller") and reference.get("uid") == uid for reference in references)
+
+
+def _named(containers: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The stage's own among containers or their states: meshes and policies put others beside it."""
+    return next((container for container in containers if container.get("name") == CONTAINER), {})
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> Said | None:
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == kind and condition.get("status") == "True":
+            at = moment(condition.get("lastTransitionTime"))
+            return Said(str(condition.get("reason", "")), str(condition.get("message", "")), at)
+    return None
+
+
+def _label(item: Object, name: str) -> str:
+    return str((item["metadata"].get("labels") or {}).get(name, ""))
+
+
+def _annotations(item: Object) -> Mapping[str, Any]:
+    return item["metadata"].get("annotations") or {}
