@@ -30,6 +30,8 @@ FIELD_MANAGER = "fusechat"
 """Whom the API server names as the owner of what these commands set."""
 TIMEOUT = (5.0, 30.0)
 """Seconds to connect, and to wait for an answer."""
+SILENCE_SECONDS = 1800.0
+"""A log that is followed and says nothing for so long is asked for again."""
 _UNREAD: dict[str, Any] = {"_preload_content": False, "_request_timeout": TIMEOUT}
 """The client's own reading drops answers with code 201, and its typed models refuse `nvidia.com/gpu: 8`."""
 _GROUP, _, _VERSION = API_VERSION.partition("/")
@@ -176,7 +178,12 @@ class Cluster:
         more = {name: value for name, value in asked.items() if value is not None}
         with explained(self.server):
             lines = self._log(
-                pod, container=container, follow=True, timestamps=True, _request_timeout=(TIMEOUT[0], None), **more
+                pod,
+                container=container,
+                follow=True,
+                timestamps=True,
+                _request_timeout=(TIMEOUT[0], SILENCE_SECONDS),
+                **more,
             )
             for line in lines:
                 stamp, _, text = line.partition(" ")

@@ -13,7 +13,7 @@ from fusechat.cli.cluster.log_lines import Reader
 from fusechat.cli.cluster.stage_pods import StagePod
 from fusechat.cli.cluster.view import JobView
 from fusechat.cli.output import console
-from fusechat.errors import FuseChatError, MissingInputError, TemporaryError
+from fusechat.errors import MissingInputError, TemporaryError
 from fusechat.manifests.pods import CONTAINER
 
 LOOK_SECONDS = 2.0
@@ -27,7 +27,7 @@ class Streams:
     def __init__(self, cluster: Cluster, tail: int | None) -> None:
         self._cluster = cluster
         self._tail = tail
-        self._lines: queue.Queue[tuple[StagePod, str]] = queue.Queue()
+        self._lines: queue.Queue[tuple[StagePod, str] | Exception] = queue.Queue()
         self._threads: dict[str, threading.Thread] = {}
 
     @property
@@ -43,14 +43,23 @@ class Streams:
             thread.start()
 
     def get(self, seconds: float) -> tuple[StagePod, str] | None:
-        """The next line; None if there is none within this time."""
+        """The next line; None if there is none within this time. Raises what ended a thread."""
         try:
-            return self._lines.get(timeout=seconds)
+            found = self._lines.get(timeout=seconds)
         except queue.Empty:
             return None
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def _follow(self, pod: StagePod) -> None:
-        """Until the container ends. A lost connection is taken up where it broke."""
+        try:
+            self._follow_to_its_end(pod)
+        except Exception as error:
+            self._lines.put(error)
+
+    def _follow_to_its_end(self, pod: StagePod) -> None:
+        """A lost connection is taken up where it broke."""
         last, tail, since = "", self._tail, None
         while True:
             try:
@@ -64,7 +73,7 @@ class Streams:
                     return
             except TemporaryError:
                 pass
-            except FuseChatError:
+            except MissingInputError:
                 return  # the pod is gone; whether the stage goes on is not this thread's to say
             time.sleep(LOOK_SECONDS)
             tail, since = (self._tail, None) if not last else (None, _seconds_since(last))
@@ -79,10 +88,8 @@ def follow_pods(
 ) -> None:
     """Prints until the stage has ended and every line was told."""
     streams, readers, remarks = Streams(cluster, tail), dict[str, Reader](), dict[str, str]()
-    several = False
     while True:
         over, found = _look(cluster, name, stage, pods)
-        several = several or len(found) > 1
         for pod in found:
             if pod.has_log:
                 streams.ensure(pod)
@@ -96,7 +103,7 @@ def follow_pods(
                 pod, line = heard
                 told = readers.setdefault(pod.uid, Reader(raw=raw)).read(line)
                 if told is not None:
-                    print(f"[{pod.index}] {told}" if several else told, flush=True)
+                    print(pod.prefix + told, flush=True)
         if over and not streams.active:
             return
 

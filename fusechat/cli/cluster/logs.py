@@ -43,7 +43,7 @@ def logs(
 ) -> None:
     """Print the log of a stage's pods, worker by worker. Progress is thinned out and made readable.
 
-    With several workers each line begins with its worker's number. Logs live as long as the pods: those of a stage
+    Lines of workers and of a gang's nodes begin with their number. Logs live as long as the pods: those of a stage
     are kept until its job is deleted, those of a lost node are gone.
 
     Example: [bold]fusechat logs my-fusion fuse-solar --follow[/bold]
@@ -112,7 +112,6 @@ def _print(cluster: Cluster, pods: list[StagePod], *, tail: int | None, raw: boo
     from fusechat.cli.cluster.log_lines import Reader
     from fusechat.manifests.pods import CONTAINER
 
-    prefixed = len(pods) > 1
     for pod in pods:
         if not pod.has_log:
             console(stderr=True).print(f"{pod.name} waits: {pod.waiting}", style="yellow", soft_wrap=True)
@@ -121,4 +120,4 @@ def _print(cluster: Cluster, pods: list[StagePod], *, tail: int | None, raw: boo
         for line in cluster.log(pod.name, container=CONTAINER, tail=tail):
             told = reader.read(line)
             if told is not None:
-                print(f"[{pod.index}] {told}" if prefixed else told, flush=True)
+                print(pod.prefix + told, flush=True)

@@ -21,8 +21,8 @@ class StagePod:
 
     name: str
     uid: str
-    index: int
-    """Worker or node rank; 0 where there is one."""
+    index: int | None
+    """Worker or node rank; None in a Job of one pod."""
     attempt: int
     """The operator's count."""
     created: str
@@ -39,7 +39,7 @@ class StagePod:
             name=metadata["name"],
             uid=metadata["uid"],
             index=_number(labels.get(INDEX) or annotations.get(INDEX)),
-            attempt=_number(labels.get(ATTEMPT)),
+            attempt=_number(labels.get(ATTEMPT)) or 0,
             created=metadata.get("creationTimestamp", ""),
             phase=(pod.get("status") or {}).get("phase", "Pending"),
             waiting=_waiting(pod),
@@ -51,13 +51,18 @@ class StagePod:
         return not self.waiting
 
     @property
+    def prefix(self) -> str:
+        """What its lines begin with."""
+        return "" if self.index is None else f"[{self.index}] "
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more comes."""
         return self.phase in ("Succeeded", "Failed")
 
 
-def _number(text: object) -> int:
-    return int(text) if isinstance(text, str) and text.isdecimal() else 0
+def _number(text: object) -> int | None:
+    return int(text) if isinstance(text, str) and text.isdecimal() else None
 
 
 def _waiting(pod: Mapping[str, Any]) -> str:
@@ -82,9 +87,9 @@ def chosen_pods(
 ) -> list[StagePod]:
     """One pod an index, by index: the newest, or with `previous` the one before it; of one attempt, if one is given."""
     wanted = [p for p in pods if index in (None, p.index) and attempt in (None, p.attempt)]
-    by_index: dict[int, list[StagePod]] = {}
+    by_index: dict[int | None, list[StagePod]] = {}
     # by time first: an edit that changes the stage's digest counts attempts from 0 again
-    for pod in sorted(wanted, key=lambda p: (p.index, p.created, p.attempt, p.name)):
+    for pod in sorted(wanted, key=lambda p: (p.index or 0, p.created, p.attempt, p.name)):
         by_index.setdefault(pod.index, []).append(pod)
     place = -2 if previous else -1
     return [found[place] for found in by_index.values() if len(found) >= -place]
