@@ -32,6 +32,7 @@ class Informer:
         freshness: Freshness,
         enqueue: Callable[[Key], None],
         listed_anew: Callable[[], None],
+        count: Callable[[Kind], None],
         *,
         namespaces: Sequence[str],
     ) -> None:
@@ -40,12 +41,7 @@ class Informer:
         self._enqueue = enqueue
         self._listed_anew = listed_anew
         self._namespaces = list(namespaces)
-        self._count = 0
-
-    @property
-    def events(self) -> int:
-        """Events received so far."""
-        return self._count
+        self._count = count
 
     def run(self) -> None:
         """Watches until SIGTERM or SIGINT comes. Raises what makes the watches impossible."""
@@ -85,7 +81,7 @@ class Informer:
         return handle
 
     def _received(self, kind: Kind, change: str | None, value: Object) -> None:
-        self._count += 1
+        self._count(kind)
         self._freshness.event(kind)
         if change is None and self._freshness.synced:  # of a list: whatever went away meanwhile is not told
             self._listed_anew()

@@ -10,7 +10,7 @@ fusechat_reconcile_errors_total              looks that ended in an error
 fusechat_queue_depth                         FuseJobs that wait to be looked at
 fusechat_api_writes_total{verb,kind,code}    writes to the API server; code 0: no answer
 fusechat_reads_total{what,outcome}           reads of logs and of Jobs' warnings
-fusechat_watch_events_total                  events received
+fusechat_watch_events_total{kind}            events received
 fusechat_watch_missed_total                  objects that a list found and no watch had told of
 fusechat_is_leader                           1 where this replica acts
 """
@@ -40,6 +40,7 @@ class Metrics:
         self.reconcile_errors = self._counter("reconcile_errors", "Looks at a FuseJob that ended in an error.")
         self.api_writes = self._counter("api_writes", "Writes to the API server.", "verb", "kind", "code")
         self.reads = self._counter("reads", "Reads of logs and warnings.", "what", "outcome")
+        self.watch_events = self._counter("watch_events", "Events received.", "kind")
         self.watch_missed = self._counter("watch_missed", "Objects that a list found and no watch had told of.")
         self.reconcile_seconds = Histogram(
             "fusechat_reconcile_seconds", "One look at a FuseJob, writes included.", registry=self.registry

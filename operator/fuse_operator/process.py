@@ -78,7 +78,12 @@ class OperatorProcess:
             seconds=settings.relist_seconds,
         )
         self._informer = Informer(
-            self._cache, self._freshness, self._queue.add, self._relister.request, namespaces=settings.namespaces
+            self._cache,
+            self._freshness,
+            self._queue.add,
+            self._relister.request,
+            lambda kind: self._metrics.watch_events.labels(kind).inc(),
+            namespaces=settings.namespaces,
         )
         self._election = Election(
             settings.lease, self._configuration, self._leadership, on_won=self._won, on_lost=self._lost
@@ -123,7 +128,6 @@ class OperatorProcess:
         """Health and metrics, from the first moment."""
         self._metrics.gauge("queue_depth", "FuseJobs that wait to be looked at.", lambda: len(self._queue))
         self._metrics.gauge("is_leader", "1 where this replica acts.", lambda: float(self._leadership.held))
-        self._metrics.gauge("watch_events", "Events received.", lambda: self._informer.events)
         self._metrics.registry.register(FuseJobCollector(self._cache, lambda: self._leadership.held))
         for what, address in (("metrics", self._settings.metrics), ("health", self._settings.health)):
             try:

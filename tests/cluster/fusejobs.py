@@ -51,7 +51,7 @@ def states(fusejob: Manifest) -> dict[str, str]:
     return {each["name"]: each["state"] for each in fusejob.get("status", {}).get("stages") or ()}
 
 
-def wait_until(cluster: Cluster, namespace: str, kind: str, name: str = "small", seconds: float = 120) -> Manifest:
+def wait_until(cluster: Cluster, namespace: str, kind: str, name: str = "small", seconds: float = 60) -> Manifest:
     """The FuseJob, once that condition holds."""
     return cluster.wait_for("fusejob", name, namespace, lambda it: condition(it, kind) == "True", seconds=seconds)
 

@@ -54,6 +54,7 @@ class KubeletByHand:
     """Digest of a stage whose output is there -> GPU seconds it took."""
     ran: list[tuple[str, str, str]] = field(default_factory=list)
     """Stage, attempt and index of every pod that ended well, in order."""
+    last_error: str = ""
     _done: dict[str, set[str]] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -137,8 +138,8 @@ class KubeletByHand:
             try:
                 for pod in self.pods():
                     self._step(pod)
-            except ApiError:
-                continue  # the pod went away, or the API server did: as a kubelet, look again
+            except ApiError as error:  # the pod went away, or the API server did: as a kubelet, look again
+                self.last_error = str(error)
 
     def _step(self, pod: Pod) -> None:
         if pod["metadata"].get("deletionTimestamp"):

@@ -169,14 +169,14 @@ def test_pods_of_others_are_not_received(control_plane: Cluster, namespace: str,
     with installation(control_plane, namespace, tmp_path, cluster_wide=True) as installed:
         operator = installed.start().wait_until_leading()
         time.sleep(3)
-        before = operator.metric("fusechat_watch_events")
+        before = operator.metric("fusechat_watch_events_total")
         control_plane.apply(*[_foreign_pod(n) for n in range(10)], namespace=namespace)
         own = _foreign_pod(99)
         own["metadata"]["labels"] = {names.MANAGED_BY: names.MANAGER}
         control_plane.apply(own, namespace=namespace)
-        until(lambda: operator.metric("fusechat_watch_events") > before, "our own pod")
+        until(lambda: operator.metric("fusechat_watch_events_total") > before, "our own pod")
         time.sleep(2)
-        seen = operator.metric("fusechat_watch_events") - before
+        seen = operator.metric("fusechat_watch_events_total") - before
     assert 1 <= seen <= 3  # it is made, and found to fit no node
 
 
