@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fusechat.plan import PlannedStage
 from fusechat.stages.context import StageContext
+from fusechat.stages.grace import grace_seconds, kill_tree
 from fusechat.stages.torchrun import Gang, end_with_parent, failure, torchrun
 
 
@@ -75,7 +76,11 @@ def _run(command: list[str]) -> int:
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(grace_seconds())
+            except subprocess.TimeoutExpired:  # torchrun itself would wait for half a minute
+                kill_tree(process.pid)
+                process.wait()
 
 
 def _failure(directory: Path, code: int) -> Exception:
