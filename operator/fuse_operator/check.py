@@ -6,6 +6,7 @@ the operator uses and none on Secrets, does a replica lead.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ def _allowed(connection: Connection, group: str, resource: str, verb: str, names
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes | {"namespace": namespace, "name": name}},
     }
-    return bool(connection.ask(_REVIEWS, review, seconds=_SECONDS)["status"]["allowed"])
+    answer = json.loads(connection.request("POST", _REVIEWS, body=review, seconds=_SECONDS))
+    return bool(answer["status"]["allowed"])
 
 
 def _leader(connection: Connection, settings: CheckSettings) -> Finding:
@@ -130,6 +132,8 @@ def _leader(connection: Connection, settings: CheckSettings) -> Finding:
         if len(seen) > 1:
             return Finding(f"{subject}: {spec['holderIdentity']}")
         if time.monotonic() > deadline:
-            problem = f"none renewed it within {settings.leader_seconds:.0f} s. Look at the logs of the operator's pods."
+            problem = (
+                f"none renewed it within {settings.leader_seconds:.0f} s. Look at the logs of the operator's pods."
+            )
             return Finding(subject, problem)
         time.sleep(1.0)

@@ -24,6 +24,10 @@ Every option may be given in the environment instead, as FUSECHAT_OPERATOR_ and 
 as FUSECHAT_OPERATOR_WORKER_IMAGE); lists with commas. The cluster is the one of KUBECONFIG, else of the pod's service
 account, else of ~/.kube/config. SIGTERM ends it: looks that are going on are finished and the Lease is released.
 """
+_CHECK_DESCRIPTION = """\
+Asks the API server, as the account that it runs as: are FuseJobs served, is every right there that the operator uses
+and none on Secrets, does a replica lead? Ends with 0 if all is well, else with 78. `helm test` runs it.
+"""
 _EPILOG = """\
 exit codes: 0 ended by SIGTERM, 64 wrong options, 75 lost the Lease (start it again), 77 the API server refuses,
 78 no cluster or address to be had, 70 a defect
@@ -39,6 +43,8 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """The command line; gives the exit code."""
     try:
         options = _parser(environment).parse_args(list(arguments))
+        if options.command == "check":
+            return _check(options)
         settings = settings_of(options)
     except FuseChatError as error:
         print(f"fusechat-operator: {error}", file=sys.stderr)
@@ -47,6 +53,21 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
     logs.configure(options.log_format, options.log_level)
     return _serve(settings)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from fuse_operator import connection
+    from fuse_operator.api import Connection
+    from fuse_operator.check import CheckSettings, findings
+
+    settings = CheckSettings(
+        options.namespaces, options.lease_name, options.lease_namespace or _own_namespace(), options.log_progress
+    )
+    failed = False
+    for finding in findings(Connection(connection.load()), settings):
+        print(finding, flush=True)
+        failed = failed or bool(finding.problem)
+    return ConfigurationError.exit_code if failed else 0
 
 
 def _serve(settings: OperatorSettings) -> int:
@@ -106,7 +127,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
     serve = commands.add_parser(
         "run",
         help="serve FuseJobs until SIGTERM",
@@ -116,15 +137,29 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _add_options(_Options(serve, environment))
+    check = commands.add_parser(
+        "check",
+        help="say whether this installation can do its work; changes nothing",
+        description=_CHECK_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_scope(_Options(check, environment))
     return parser
 
 
-def _add_options(add: _Options) -> None:
-    add.group("what is served")
+def _add_scope(add: _Options) -> None:
     add("--namespaces", _words, "", "namespaces, with commas; none: the whole cluster", "A,B")
+    add("--log-progress", _truth, "true", "read progress from pods' logs: true or false", "BOOL")
+    add("--lease-name", str, "fusechat-operator", "name of the Lease: which replica acts", "NAME")
+    add("--lease-namespace", str, "", "its namespace; default: the pod's own", "NS")
+
+
+def _add_options(add: _Options) -> None:
+    add.group("what is served, and where the Lease is")
+    _add_scope(add)
     add("--workers", _positive, "4", "FuseJobs that are looked at side by side", "N")
     add("--relist-seconds", float, "300", "between two lists that find what watches missed", "S")
-    add("--log-progress", _truth, "true", "read progress from pods' logs: true or false", "BOOL")
     add.group("pods of stages")
     add("--worker-image", str, "", "image in which stages run (required)", "IMAGE")
     add(
@@ -137,9 +172,7 @@ def _add_options(add: _Options) -> None:
     add("--worker-image-pull-secrets", _words, "", "secrets for pulling it, with commas", "A,B")
     add("--gpu-resource", str, "nvidia.com/gpu", "name of the accelerator resource", "NAME")
     add("--gang-start-seconds", _positive, "900", "a gang that does not run fully by then is tried later", "S")
-    add.group("the Lease: which replica acts")
-    add("--lease-name", str, "fusechat-operator", "its name", "NAME")
-    add("--lease-namespace", str, "", "its namespace; default: the pod's own", "NS")
+    add.group("the Lease")
     add("--identity", str, "", "this process, unique; default: host name and a random part", "ID")
     add("--lease-seconds", _positive, "15", "another replica takes over after so long without renewal", "S")
     add("--renew-seconds", _positive, "10", "the holder stops writing after so long without renewal", "S")

@@ -62,13 +62,12 @@ annotations:
 
 {{/* Options that the operator and its check share. */}}
 {{- define "fusechat.scope" -}}
+- --lease-name={{ include "fusechat.fullname" . }}
+- --lease-namespace={{ .Release.Namespace }}
+- --log-progress={{ .Values.logProgress }}
 {{- with .Values.namespaces }}
 - --namespaces={{ join "," . }}
 {{- end }}
-- --lease-name={{ include "fusechat.fullname" . }}
-- --lease-namespace={{ .Release.Namespace }}
-- --lease-seconds={{ .Values.lease.durationSeconds }}
-- --log-progress={{ .Values.logProgress }}
 {{- end }}
 
 {{- define "fusechat.pullSecretNames" -}}
