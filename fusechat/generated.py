@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from fusechat.cli.reasons import reasons_reference
 from fusechat.cli.reference import command_line_reference
 from fusechat.crd import crd_yaml
 from fusechat.spec.reference import fusejob_reference, merging_reference
 
 ROOT = Path(__file__).resolve().parent.parent
+REASONS = ROOT / "operator/fuse_operator/reconcile/reasons.py"
+"""Read as text: the library imports nothing of the operator."""
 
 FILES: Mapping[str, Callable[[], str]] = {
     "charts/fusechat/files/fusejobs.fusechat.dev.yaml": crd_yaml,
@@ -17,6 +20,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/command-line.md": command_line_reference,
     "docs/fusejob.md": fusejob_reference,
     "docs/merging.md": merging_reference,
+    "docs/reasons.md": lambda: reasons_reference(REASONS.read_text("utf-8")),
 }
 """Path in the repository -> what it must hold."""
 

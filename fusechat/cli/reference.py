@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -31,7 +30,7 @@ def command_line_reference() -> str:
 
 
 def _contents(commands: list[Any]) -> str:
-    lines = [f"- [`fusechat {c.name}`](#fusechat-{c.name}): {_first_sentence(c.help)}" for c in commands]
+    lines = [f"- [`fusechat {c.name}`](#fusechat-{c.name}): {first_sentence(c.help)}" for c in commands]
     return "\n".join(lines) + "\n"
 
 
@@ -72,7 +71,7 @@ def _options(group: Any) -> str:
 
 def _exit_codes() -> str:
     rows = [(0, "done")]
-    rows += sorted({(kind.exit_code, _first_sentence(kind.__doc__ or "")) for kind in _kinds(errors.FuseChatError)})
+    rows += sorted({(kind.exit_code, first_sentence(kind.__doc__)) for kind in kinds_of_errors()})
     rows += [(errors.INTERNAL_ERROR_EXIT_CODE, "A defect of fusechat."), (INTERRUPTED, "Ctrl-C, outside of a stage.")]
     body = "\n".join(f"| {code} | {_cell(text)} |" for code, text in sorted(rows))
     return (
@@ -80,13 +79,14 @@ def _exit_codes() -> str:
     )
 
 
-def _kinds(base: type[errors.FuseChatError]) -> Iterator[type[errors.FuseChatError]]:
-    """The direct subclasses: each has an exit code of its own."""
-    yield from (kind for kind in base.__subclasses__() if kind.__module__ == errors.__name__)
+def kinds_of_errors() -> list[type[errors.FuseChatError]]:
+    """The direct subclasses of FuseChatError: each has an exit code of its own."""
+    return [kind for kind in errors.FuseChatError.__subclasses__() if kind.__module__ == errors.__name__]
 
 
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=\.)\s", _markdown(text).strip(), maxsplit=1)[0]
+def first_sentence(text: str | None) -> str:
+    """Of a docstring, as Markdown."""
+    return re.split(r"(?<=\.)\s", _markdown(text or "").strip(), maxsplit=1)[0]
 
 
 def _markdown(text: str) -> str:

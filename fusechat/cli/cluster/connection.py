@@ -6,21 +6,13 @@ Objects are plain JSON mappings as the API server gives them. Requests have time
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from fusechat.cli.cluster.refusals import (
-    INSTALL_CLIENT,
-    ObjectNotFoundError,
-    Refusal,
-    as_error,
-    explained,
-    kubeconfig_explained,
-)
-from fusechat.errors import ConfigurationError, FuseChatError, MissingInputError, UsageError
+from fusechat.cli.cluster.kubeconfig import load
+from fusechat.cli.cluster.refusals import ObjectNotFoundError, Refusal, as_error, explained
+from fusechat.errors import FuseChatError, MissingInputError
 from fusechat.spec.job import API_VERSION
 from fusechat.spec.keys import nearest
 
@@ -35,7 +27,6 @@ SILENCE_SECONDS = 1800.0
 _UNREAD: dict[str, Any] = {"_preload_content": False, "_request_timeout": TIMEOUT}
 """The client's own reading drops answers with code 201, and its typed models refuse `nvidia.com/gpu: 8`."""
 _GROUP, _, _VERSION = API_VERSION.partition("/")
-_IN_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @dataclass(frozen=True)
@@ -58,31 +49,11 @@ class Cluster:
 
     @classmethod
     def connect(cls, context: str | None = None, namespace: str | None = None) -> Cluster:
-        """The cluster of a context of the kubeconfig, by default the current one; in a pod without one, its own.
-
-        ConfigurationError without the Kubernetes client or without a usable kubeconfig, UsageError for a context that
-        it does not have. Nothing is sent yet.
-        """
-        try:
-            from kubernetes import config
-        except ImportError as error:
-            raise ConfigurationError("This needs the Kubernetes client for Python.", mend=INSTALL_CLIENT) from error
-        with kubeconfig_explained():
-            files = _kubeconfigs()
-            if not files and context is None and _in_pod():
-                configuration = _configuration()
-                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-                return cls._open(configuration, namespace or _IN_POD_NAMESPACE.read_text().strip())
-            chosen = _context(files, context)
-            configuration = _configuration()
-            config.load_kube_config(files, chosen["name"], configuration)  # type: ignore[no-untyped-call]
-            return cls._open(configuration, namespace or chosen["context"].get("namespace") or "default")
-
-    @classmethod
-    def _open(cls, configuration: Any, namespace: str) -> Cluster:
+        """See kubeconfig.load; a namespace that is given wins over the context's. Nothing is sent yet."""
+        configuration, usual = load(context)
         from kubernetes.client import ApiClient
 
-        return cls(ApiClient(configuration), configuration.host, namespace)
+        return cls(ApiClient(configuration), configuration.host, namespace or usual)
 
     def job(self, name: str) -> Object:
         """The FuseJob. MissingInputError, naming near ones, if there is none."""
@@ -253,59 +224,7 @@ class Cluster:
             response.close()
 
 
-def _configuration() -> Any:
-    """Without retries of its own: each would wait for the whole time limit again."""
-    from kubernetes.client import Configuration
-
-    configuration = Configuration()
-    configuration.retries = False
-    return configuration
-
-
 def _wanted(job: Object) -> tuple[Any, Any, Any]:
     """What a person or a tool says about a job; the rest is the cluster's own."""
     metadata = job["metadata"]
     return job.get("spec"), metadata.get("labels"), metadata.get("annotations")
-
-
-def _kubeconfigs() -> str:
-    """Existing files, joined as KUBECONFIG is; empty if there is none. ConfigurationError if KUBECONFIG names none."""
-    named = os.environ.get("KUBECONFIG", "")
-    files = [file for file in named.split(os.pathsep) if file and Path(file).expanduser().is_file()]
-    if named and not files:
-        raise ConfigurationError(
-            f"KUBECONFIG is {named}: there is no such file.", mend="Name a kubeconfig that exists."
-        )
-    usual = Path("~/.kube/config").expanduser()
-    return os.pathsep.join(files) or (str(usual) if usual.is_file() else "")
-
-
-def _in_pod() -> bool:
-    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and _IN_POD_NAMESPACE.is_file()
-
-
-def _context(files: str, name: str | None) -> Mapping[str, Any]:
-    from kubernetes.config import list_kube_config_contexts
-
-    if not files:
-        raise ConfigurationError(
-            "No cluster is known: there is neither KUBECONFIG nor ~/.kube/config.",
-            mend="Set KUBECONFIG to the file that your cluster's provider gave you.",
-        )
-    contexts, current = list_kube_config_contexts(files)  # type: ignore[no-untyped-call]
-    if name is None:
-        return _mapping(current)
-    for context in contexts:
-        if context["name"] == name:
-            return _mapping(context)
-    raise UsageError(f"The kubeconfig has no context {name}.", mend=_choose([c["name"] for c in contexts], name))
-
-
-def _mapping(context: Any) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = context
-    return found
-
-
-def _choose(names: Sequence[str], wanted: str) -> str:
-    near = nearest(wanted, names)
-    return f"Did you mean {' or '.join(near)}?" if near else f"It has: {', '.join(names)}."

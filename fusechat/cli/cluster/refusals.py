@@ -20,7 +20,6 @@ from fusechat.errors import (
 )
 
 INSTALL_OPERATOR = "Install the operator: helm install fusechat charts/fusechat --namespace fusechat --create-namespace"
-INSTALL_CLIENT = "Install it: pip install 'fusechat[cluster]'"
 _LONGEST = 600
 _STRICT = re.compile(r'(?P<kind>unknown|duplicate) field "(?P<path>[^"]*)"')
 _CONFLICT = re.compile(r'conflicts? with "(?P<manager>[^"]+)"')
@@ -149,22 +148,6 @@ def explained(server: str) -> Iterator[None]:
         raise as_error(Refusal.of(error.status, error.body), server) from error
     except (HTTPError, OSError) as error:
         raise _unreachable(error, server) from error
-
-
-@contextmanager
-def kubeconfig_explained() -> Iterator[None]:
-    """Whatever the client says to a kubeconfig that is not one, as a ConfigurationError."""
-    import yaml
-    from kubernetes.config import ConfigException
-
-    try:
-        yield
-    except (ConfigException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        words = " ".join(str(error).split())
-        raise ConfigurationError(
-            f"The kubeconfig cannot be used: {words}",
-            mend="`kubectl get namespaces` must work with the same KUBECONFIG.",
-        ) from error
 
 
 def _unreachable(error: Exception, server: str) -> FuseChatError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -138,12 +138,17 @@ def facts(view: JobView, now: datetime) -> dict[str, str]:
         "deleting": "its stages are being stopped; outputs stay" if view.deleting else "",
         "going on": status.stage,
         "progress": f"{status.progress} stages complete" if status.progress else "",
-        "GPU time": f"{duration(used)} used, {duration(saved)} saved by outputs that were there"
-        if used or saved
-        else "",
+        "GPU time": ", ".join(_gpu_time(used, saved)),
         "result": status.result.uri if status.result else "",
         "storage": view.storage,
     }
+
+
+def _gpu_time(used: int, saved: int) -> Iterator[str]:
+    if used:
+        yield f"{duration(used)} used"
+    if saved:
+        yield f"{duration(saved)} saved by outputs that were there"
 
 
 def _condition(condition: Condition, now: datetime) -> str:
@@ -175,7 +180,7 @@ def _row(stage: StageStatus, now: datetime) -> tuple[str, ...]:
     return (
         stage.name,
         stage.digest,
-        "reused" if stage.cached and stage.state == "Complete" else stage.state,
+        state_word(stage),
         stage.reason,
         progress(stage),
         str(stage.attempt or ""),
@@ -184,6 +189,11 @@ def _row(stage: StageStatus, now: datetime) -> tuple[str, ...]:
         _seconds(stage.gpu_seconds),
         _seconds(stage.gpu_seconds_saved),
     )
+
+
+def state_word(stage: StageStatus) -> str:
+    """Its state; `reused` for an output that was there."""
+    return "reused" if stage.cached and stage.state == "Complete" else stage.state
 
 
 RIGHT = (*_NUMBERS, "took")

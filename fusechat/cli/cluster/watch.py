@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 from fusechat.cli.cluster.connection import Cluster
 from fusechat.cli.cluster.follow import changes, exit_code, until_end
 from fusechat.cli.cluster.status import print_job
-from fusechat.cli.cluster.view import STYLES, JobView, progress, took
+from fusechat.cli.cluster.view import STYLES, JobView, progress, state_word, took
 from fusechat.cli.main import INTERRUPTED
 from fusechat.cli.output import console
 from fusechat.spec.status import StageState, StageStatus
@@ -143,8 +143,7 @@ def changed_lines(before: dict[str, StageStatus], view: JobView) -> list[str]:
         old = before.get(stage.name)
         if (old is None and stage.state == "Waiting") or (old and _essence(old) == _essence(stage)):
             continue
-        told = " ".join(part for part in (stage.state, stage.reason and f"({stage.reason})") if part)
-        told = "reused" if stage.cached and stage.state == "Complete" else told
+        told = " ".join(part for part in (state_word(stage), stage.reason and f"({stage.reason})") if part)
         message = f": {stage.message}" if stage.message else ""
         lines.append(f"[{view.status.progress or '-'}] {stage.name:<22} {told}{message}")
     return lines
@@ -193,7 +192,7 @@ def live_lines(view: JobView, now: datetime, height: int) -> list[Text]:
     from rich.text import Text
 
     shown = stages_that_matter(view.status.stages, height)
-    rows = [(stage, bar(stage.progress_percent), _told(stage, now)) for stage in shown]
+    rows = [(stage, bar(stage), _told(stage, now)) for stage in shown]
     widths = [
         max((len(text) for text in column), default=0)
         for column in zip(*((s.name, b, t) for s, b, t in rows), strict=True)
@@ -206,7 +205,7 @@ def live_lines(view: JobView, now: datetime, height: int) -> list[Text]:
         name, bars, figures = (
             f"{text:<{width}}" for text, width in zip((stage.name, percent, told), widths, strict=True)
         )
-        state = (f"{stage.state:<{_STATE_WIDTH}}", STYLES[stage.state])
+        state = (f"{state_word(stage):<{_STATE_WIDTH}}", STYLES[stage.state])
         lines.append(Text.assemble(name, "  ", state, f"  {bars}  {figures}  ", (stage.message or stage.reason, "dim")))
     lines.append(Text(counted(view.status.stages), style="dim"))
     for line in lines:
@@ -239,9 +238,9 @@ def counted(stages: list[StageStatus]) -> str:
     return ", ".join(told) + (f" ({reused} reused)" if reused else "")
 
 
-def bar(percent: int | None) -> str:
-    """`######----------`, in the terminal's line characters; empty where nothing is known."""
-    if percent is None:
+def bar(stage: StageStatus) -> str:
+    """`######----------`, in the terminal's line characters; empty where nothing is known or nothing goes on."""
+    if stage.progress_percent is None or stage.state != "Running":
         return ""
-    full = round(BAR * percent / 100)
+    full = round(BAR * stage.progress_percent / 100)
     return "━" * full + "╌" * (BAR - full)

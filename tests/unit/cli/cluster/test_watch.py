@@ -99,7 +99,10 @@ def test_the_live_view_fits_its_terminal_and_says_how_many_there_are() -> None:
 
 
 def test_bars() -> None:
-    assert (bar(None), bar(0), bar(100)) == ("", "╌" * 16, "━" * 16)
+    running = [stage("x", "Running", progressPercent=percent) for percent in (None, 0, 100)]
+    assert [bar(found) for found in view(running).status.stages] == ["", "╌" * 16, "━" * 16]
+    (ended,) = view([stage("x", "Complete", progressPercent=40)]).status.stages
+    assert bar(ended) == "", "the last that was heard of it"
 
 
 def test_counts_name_what_was_reused() -> None:

@@ -1,0 +1,103 @@
+"""Which cluster: the kubeconfig's context as kubectl finds it, or in a pod without one, the pod's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fusechat.errors import ConfigurationError, UsageError
+from fusechat.spec.keys import nearest
+
+INSTALL_CLIENT = "Install it: pip install 'fusechat[cluster]'"
+_IN_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def load(context: str | None = None) -> tuple[Any, str]:
+    """The client's Configuration, and the namespace that goes with it.
+
+    ConfigurationError without the Kubernetes client or without a usable kubeconfig, UsageError for a context that it
+    does not have.
+    """
+    try:
+        from kubernetes import config
+    except ImportError as error:
+        raise ConfigurationError("This needs the Kubernetes client for Python.", mend=INSTALL_CLIENT) from error
+    with _explained():
+        files, configuration = _kubeconfigs(), _configuration()
+        if not files and context is None and _in_pod():
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            return configuration, _IN_POD_NAMESPACE.read_text("utf-8").strip()
+        chosen = _context(files, context)
+        config.load_kube_config(files, chosen["name"], configuration)  # type: ignore[no-untyped-call]
+        return configuration, str(chosen["context"].get("namespace") or "default")
+
+
+def _configuration() -> Any:
+    """Without retries of its own: each would wait for the whole time limit again."""
+    from kubernetes.client import Configuration
+
+    configuration = Configuration()
+    configuration.retries = False
+    return configuration
+
+
+def _kubeconfigs() -> str:
+    """Existing files, joined as KUBECONFIG is; empty if there is none. ConfigurationError if KUBECONFIG names none."""
+    named = os.environ.get("KUBECONFIG", "")
+    files = [file for file in named.split(os.pathsep) if file and Path(file).expanduser().is_file()]
+    if named and not files:
+        raise ConfigurationError(
+            f"KUBECONFIG is {named}: there is no such file.", mend="Name a kubeconfig that exists."
+        )
+    usual = Path("~/.kube/config").expanduser()
+    return os.pathsep.join(files) or (str(usual) if usual.is_file() else "")
+
+
+def _in_pod() -> bool:
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and _IN_POD_NAMESPACE.is_file()
+
+
+def _context(files: str, name: str | None) -> Mapping[str, Any]:
+    from kubernetes.config import list_kube_config_contexts
+
+    if not files:
+        raise ConfigurationError(
+            "No cluster is known: there is neither KUBECONFIG nor ~/.kube/config.",
+            mend="Set KUBECONFIG to the file that your cluster's provider gave you.",
+        )
+    contexts, current = list_kube_config_contexts(files)  # type: ignore[no-untyped-call]
+    if name is None:
+        return _mapping(current)
+    for context in contexts:
+        if context["name"] == name:
+            return _mapping(context)
+    raise UsageError(f"The kubeconfig has no context {name}.", mend=_choose([c["name"] for c in contexts], name))
+
+
+def _mapping(context: Any) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = context
+    return found
+
+
+def _choose(names: Sequence[str], wanted: str) -> str:
+    near = nearest(wanted, names)
+    return f"Did you mean {' or '.join(near)}?" if near else f"It has: {', '.join(names)}."
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Whatever the client says to a kubeconfig that is not one, as a ConfigurationError."""
+    import yaml
+    from kubernetes.config import ConfigException
+
+    try:
+        yield
+    except (ConfigException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        words = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"The kubeconfig cannot be used: {words}",
+            mend="`kubectl get namespaces` must work with the same KUBECONFIG.",
+        ) from error
