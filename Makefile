@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test verify format generated setup clean help
+.PHONY: demo test verify format generated requirements setup clean help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY) ## make the environment (done by every other target)
 
@@ -37,6 +37,17 @@ format: $(READY) ## format the code and mend what lint can mend
 
 generated: $(READY) ## rebuild generated files
 	$(BIN)/python -m fusechat.generated
+
+COMPILE := $(BIN)/uv pip compile --quiet --constraint constraints.txt --generate-hashes --no-emit-index-url \
+	--python-version 3.11 --python-platform linux --custom-compile-command 'make requirements'
+SOURCE_ONLY = $(shell grep -v '^\#' images/worker/sources.in)
+
+requirements: $(READY) ## fix what the images install, by hash, to the versions of constraints.txt
+	$(COMPILE) images/tools.in --output-file images/tools.txt
+	$(COMPILE) images/operator/requirements.in --output-file images/operator/requirements.txt
+	$(COMPILE) --no-deps images/worker/sources.in --output-file images/worker/sources.txt
+	$(COMPILE) pyproject.toml --extra ml $(addprefix --no-emit-package ,$(SOURCE_ONLY)) \
+		--output-file images/worker/requirements.txt
 
 clean: ## remove the environment and the demo's outputs
 	rm -rf $(VENV) .fusechat
