@@ -77,10 +77,13 @@ class JobView:
 
     @property
     def current(self) -> bool:
-        """Whether the status is about the spec as it is now, and about the last wish to try again."""
-        return self.status.observed_generation == self.generation and (
-            not self.retry or self.retry == self.status.retry
-        )
+        """Whether the status is about the spec as it is now, and a failure is not to be tried again."""
+        return self.status.observed_generation == self.generation and not self.retry_awaited
+
+    @property
+    def retry_awaited(self) -> bool:
+        """Whether it failed and a wish to try again was not acted on yet."""
+        return bool(self.condition("Failed")) and bool(self.retry) and self.retry != self.status.retry
 
     @property
     def end(self) -> End | None:

@@ -145,6 +145,8 @@ def test_a_wish_to_try_again_that_is_not_yet_heard_keeps_the_end_open() -> None:
     assert JobView.of(raw).end is None
     raw["status"]["retry"] = "now"
     assert JobView.of(raw).end == "Failed"
+    complete = raw | {"status": {"observedGeneration": 1, "conditions": [condition("Complete", "X")]}}
+    assert JobView.of(complete).end == "Complete", "there is nothing to try again"
 
 
 def test_remarks_begin_with_what_failed() -> None:
