@@ -10,7 +10,7 @@ import http.client
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -41,6 +41,7 @@ class Gate:
         self._tls = ssl.create_default_context(cafile=ca_file)
         self._open = threading.Event()
         self._open.set()
+        self._lossy = False
         self._lock = threading.Lock()
         self.writes: list[Write] = []
         self.requests: list[tuple[str, str]] = []
@@ -71,8 +72,9 @@ class Gate:
         """From now on nothing goes through in either direction, and no connection is closed."""
         self._open.clear()
 
-    def open(self) -> None:
-        """What waited goes through."""
+    def open(self, *, lossy: bool = False) -> None:
+        """What waited goes through; or it is lost, and its connections break."""
+        self._lossy = lossy
         self._open.set()
 
     def close(self) -> None:
@@ -82,10 +84,10 @@ class Gate:
         self._server.server_close()
 
     def _pass(self, client: BaseHTTPRequestHandler) -> None:
-        self._open.wait()
         body = client.rfile.read(int(client.headers.get("Content-Length") or 0))
         connection = http.client.HTTPSConnection(self._target.hostname or "", self._target.port, context=self._tls)
         try:
+            self._wait()
             headers = {name: value for name, value in client.headers.items() if name.lower() not in _HOP_BY_HOP}
             connection.request(client.command, client.path, body or None, headers)
             answer = connection.getresponse()
@@ -93,12 +95,17 @@ class Gate:
                 self._written(Write(client.command, client.path, answer.status))
             else:
                 self.requests.append((client.command, client.path))
-            with suppress(OSError):
-                self._answer(client, answer)
+            self._answer(client, answer)
         except (OSError, http.client.HTTPException):
             client.close_connection = True
         finally:
             connection.close()
+
+    def _wait(self) -> None:
+        if not self._open.is_set():
+            self._open.wait()
+            if self._lossy:
+                raise ConnectionResetError
 
     def _written(self, write: Write) -> None:
         with self._lock:
@@ -114,7 +121,7 @@ class Gate:
                 client.send_header(name, value)
         if length is not None:
             data = answer.read()
-            self._open.wait()
+            self._wait()
             client.send_header("Content-Length", str(len(data)))
             client.end_headers()
             client.wfile.write(data)
@@ -122,7 +129,7 @@ class Gate:
         client.send_header("Transfer-Encoding", "chunked")
         client.end_headers()
         while piece := answer.read1(1 << 16):
-            self._open.wait()
+            self._wait()
             client.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             client.wfile.flush()
         client.wfile.write(b"0\r\n\r\n")
