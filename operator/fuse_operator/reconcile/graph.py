@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from fuse_operator.reconcile.given import Given
@@ -49,10 +49,6 @@ class Graph:
     def digest(self, stage: PlannedStage, plan: PlanStatus) -> str:
         """12 digits: what the stage's Jobs are labelled with."""
         return self.short_hash if stage.name == PREPARE else plan.stages[self.index[stage.name]].digest
-
-    def planned(self, stage: PlannedStage, plan: PlanStatus) -> PlannedStage:
-        """The stage with its digest."""
-        return replace(stage, digest=self.digest(stage, plan))
 
 
 def graph_of(given: Given) -> Graph:

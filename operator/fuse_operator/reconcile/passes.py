@@ -36,6 +36,7 @@ class Pass:
     plan: PlanStatus | None
     """None while the plan of this spec is not known."""
     stages: tuple[Stage, ...]
+    renderer: Renderer
 
     @property
     def queue(self) -> str | None:
@@ -73,16 +74,15 @@ def _pass(given: Given, graph: Graph) -> Pass:
     plan = graph.known(status)
     entries = edits.under_plan(graph, plan, status) if plan else edits.while_planning(graph, status)
     renderer = Renderer(given, graph, plan)
-    stages = tuple(renderer.rendered(_stage(given, graph, plan, entry)) for entry in entries)
-    return Pass(given, graph, status.model_copy(update={"stages": entries}), plan, stages)
+    stages = tuple(_stage(given, renderer, entry) for entry in entries)
+    return Pass(given, graph, status.model_copy(update={"stages": entries}), plan, stages, renderer)
 
 
-def _stage(given: Given, graph: Graph, plan: PlanStatus | None, entry: StageStatus) -> Stage:
-    planned = None
+def _stage(given: Given, renderer: Renderer, entry: StageStatus) -> Stage:
+    graph, plan, planned = renderer.graph, renderer.plan, None
     if plan is not None or entry.name == PREPARE:
-        planned = graph.stages[graph.index[entry.name]]
-        planned = graph.planned(planned, plan) if plan else replace(planned, digest=graph.short_hash)
-    return stage_of(given, entry, entry.digest, planned)
+        planned = replace(graph.stages[graph.index[entry.name]], digest=entry.digest)
+    return stage_of(given, entry, planned, renderer.children)
 
 
 def _terms(this: Pass) -> Terms:
@@ -130,8 +130,8 @@ def _carried_on(this: Pass, steps: Sequence[Step]) -> Decision:
         actions += suspension.resumed(this.stages, this.queue)
     new_runs = not failing and not this.suspend
     begun = starts.started(given, this.stages, entries, new_runs=new_runs, queue=this.queue)
-    created = [create.manifest["metadata"]["name"] for create in begun.creates]
-    actions += [*removals.of_no_use(given, this.stages, created), *begun.creates]
+    kept = [this.renderer.config_map, *(create.manifest for create in begun.creates)]
+    actions += [*removals.of_no_use(given, [str(child["metadata"]["name"]) for child in kept]), *begun.creates]
     return _decided(this, this.status, begun.entries, _once(actions))
 
 

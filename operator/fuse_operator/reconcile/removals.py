@@ -9,7 +9,6 @@ from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.stage import Stage
 from fuse_operator.reconcile.views import JobView, PodView, owned_by
 from fusechat.manifests import names
-from fusechat.plan.build import PREPARE
 
 
 def job_deletion(job: JobView) -> Delete:
@@ -21,7 +20,7 @@ def of_stages(stages: Iterable[Stage]) -> list[Delete]:
     """Jobs of earlier runs and digests, and pods that lost their Job."""
     deletions: list[Delete] = []
     for stage in stages:
-        if not stage.digest:  # what there is may be the plan's that prepare is finding
+        if not stage.entry.digest:  # what there is may be the plan's that prepare is finding
             continue
         deletions += [job_deletion(job) for job in stage.others if not job.deleting]
         deletions += [pod_deletion(pod) for pod in stage.orphans if not pod.deleting]
@@ -48,11 +47,9 @@ def of_no_stage(given: Given, stages: Sequence[Stage]) -> list[Delete]:
     return [job_deletion(job) for job in given.jobs if job.stage not in kept and not job.deleting]
 
 
-def of_no_use(given: Given, stages: Sequence[Stage], created: Iterable[str]) -> list[Delete]:
-    """Services without a Job, and ConfigMaps of specs that are no longer planned. `created`: names that this pass makes
-    or has been refused."""
-    wanted = {job.name for job in given.jobs} | set(created)
-    wanted |= {child["metadata"]["name"] for stage in stages if stage.name == PREPARE for child in stage.children}
+def of_no_use(given: Given, kept: Iterable[str]) -> list[Delete]:
+    """Services without a Job, and ConfigMaps of specs that are no longer planned; but for the names to be kept."""
+    wanted = {job.name for job in given.jobs} | set(kept)
     deletions = [_deletion("Service", item) for item in _own(given, given.observed.services, wanted)]
     return deletions + [_deletion("ConfigMap", item) for item in _own(given, given.observed.config_maps, wanted)]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from fuse_operator.model import Object
 from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.graph import Graph
-from fuse_operator.reconcile.stage import Stage
 from fusechat.manifests import WorkerSettings, plan_uri, prepare_job, spec_config_map, stage_children
+from fusechat.plan import PlannedStage
 from fusechat.plan.build import PREPARE
 from fusechat.spec.status import PlanStatus
 
@@ -27,15 +28,16 @@ class Renderer:
         image = self.plan.worker_image if self.plan else ""
         return replace(self.given.worker, image=image) if image else self.given.worker
 
-    def rendered(self, stage: Stage) -> Stage:
-        """The stage with its children."""
-        return replace(stage, children=tuple(self._children(stage)))
-
-    def _children(self, stage: Stage) -> list[Object]:
-        job, owner, run = self.graph.job, self.given.owner, stage.entry.run
+    def children(self, stage: PlannedStage, run: int) -> list[Object]:
+        """Of a planned stage, for the run of that number, in the order of creation."""
+        job, owner = self.graph.job, self.given.owner
         if stage.name == PREPARE:
-            return [spec_config_map(job, owner), prepare_job(job, owner, self.worker, run)]
-        if stage.planned is None or self.plan is None:
+            return [self.config_map, prepare_job(job, owner, self.worker, run)]
+        if self.plan is None:
             return []
-        uri = plan_uri(job, self.plan.digest)
-        return list(stage_children(job, owner, stage.planned, uri, self.worker, run))
+        return list(stage_children(job, owner, stage, plan_uri(job, self.plan.digest), self.worker, run))
+
+    @cached_property
+    def config_map(self) -> Object:
+        """The spec as prepare's pod reads it."""
+        return spec_config_map(self.graph.job, self.given.owner)

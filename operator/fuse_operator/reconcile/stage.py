@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,9 @@ from fusechat.manifests import names
 from fusechat.plan import PlannedStage
 from fusechat.spec.status import StageStatus
 
+Render = Callable[[PlannedStage, int], Sequence[Object]]
+"""A planned stage and the number of a run -> its children."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -19,8 +23,6 @@ class Stage:
 
     entry: StageStatus
     """As last written, with what an edit did to it."""
-    digest: str
-    """12 digits; empty while it is not planned."""
     planned: PlannedStage | None
     """None while the plan of the spec is not known: then nothing new of it starts."""
     job: JobView | None
@@ -29,13 +31,18 @@ class Stage:
     """Jobs of earlier runs, of other digests, and those that are being deleted."""
     pods: tuple[PodView, ...]
     """All pods that bear the stage's name."""
-    children: tuple[Object, ...] = ()
-    """What a run of it needs, in the order of creation; empty while it is not planned."""
+    render: Render
+    """Makes the children of a run; asked for the few stages that start or run."""
 
     @property
     def name(self) -> str:
         """Its full name."""
         return self.entry.name
+
+    @cached_property
+    def children(self) -> tuple[Object, ...]:
+        """What the present run needs, in the order of creation, the Job last; empty while the stage is not planned."""
+        return () if self.planned is None else tuple(self.render(self.planned, self.entry.run))
 
     @cached_property
     def outdated(self) -> bool:
@@ -65,14 +72,16 @@ class Stage:
         return self.job is not None and self.job.active
 
 
-def stage_of(given: Given, entry: StageStatus, digest: str, planned: PlannedStage | None) -> Stage:
+def stage_of(given: Given, entry: StageStatus, planned: PlannedStage | None, render: Render) -> Stage:
     """Finds a stage's children. The highest run of its digest is the present one: a status that was lost knows less
     than the Jobs."""
     jobs = [job for job in given.jobs if job.stage == entry.name]
-    runs = [job for job in jobs if job.digest == digest and digest and not job.deleting and job.run >= entry.run]
+    runs = [
+        job for job in jobs if job.digest == entry.digest and job.digest and not job.deleting and job.run >= entry.run
+    ]
     job = max(runs, key=lambda job: job.run, default=None)
     if job is not None and job.run != entry.run:
         entry = entry.model_copy(update={"run": job.run})
     others = tuple(other for other in jobs if other is not job)
     pods = tuple(pod for pod in given.pods if pod.stage == entry.name)
-    return Stage(entry, digest, planned, job, others, pods)
+    return Stage(entry, planned, job, others, pods, render)

@@ -42,12 +42,11 @@ def started(
 
 
 def _wants_a_run(stage: Stage, entry: StageStatus, now: Mapping[str, StageStatus]) -> bool:
-    if not stage.children or stage.job is not None:
+    if stage.planned is None or stage.job is not None:
         return False
     if entry.state not in ("Waiting", "Pending", "Suspended", "Stopped"):
         return False
-    inputs = stage.planned.inputs.values() if stage.planned else ()
-    return all(now[name].state == "Complete" for name in inputs)
+    return all(now[name].state == "Complete" for name in stage.planned.inputs.values())
 
 
 def _entry(
