@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from fusechat.chart import chart_readme, values_yaml
 from fusechat.cli.reasons import reasons_reference
 from fusechat.cli.reference import command_line_reference
 from fusechat.crd import crd_yaml
@@ -15,7 +16,9 @@ REASONS = ROOT / "operator/fuse_operator/reconcile/reasons.py"
 """Read as text: the library imports nothing of the operator."""
 
 FILES: Mapping[str, Callable[[], str]] = {
+    "charts/fusechat/README.md": chart_readme,
     "charts/fusechat/files/fusejobs.fusechat.dev.yaml": crd_yaml,
+    "charts/fusechat/values.yaml": values_yaml,
     "crds/fusejobs.fusechat.dev.yaml": crd_yaml,
     "docs/command-line.md": command_line_reference,
     "docs/fusejob.md": fusejob_reference,

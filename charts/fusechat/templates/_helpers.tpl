@@ -78,22 +78,22 @@ annotations:
 {{- define "fusechat.rules" -}}
 - apiGroups: [fusechat.dev]
   resources: [fusejobs]
-  verbs: [get, list, watch, delete] # TTL deletes
+  verbs: [list, watch, delete] # TTL deletes
 - apiGroups: [fusechat.dev]
   resources: [fusejobs/status]
   verbs: [patch]
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [get, list, watch, create, patch, delete] # patch suspends and resumes
+  verbs: [list, watch, create, patch, delete] # patch suspends and resumes
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, delete] # names of a gang's pods
+  verbs: [list, watch, create, delete] # names of a gang's pods
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, list, watch, create, delete] # the spec, for the pod that plans
+  verbs: [list, watch, create, delete] # the spec, for the pod that plans
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, delete] # what is left of an earlier run
+  verbs: [list, watch, delete] # what is left of an earlier run
 {{- if .Values.logProgress }}
 - apiGroups: [""]
   resources: [pods/log]
