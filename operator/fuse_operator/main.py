@@ -61,7 +61,11 @@ def _check(options: argparse.Namespace) -> int:
     from fuse_operator.check import CheckSettings, findings
 
     settings = CheckSettings(
-        options.namespaces, options.lease_name, options.lease_namespace or _own_namespace(), options.log_progress
+        options.namespaces,
+        options.lease_name,
+        options.lease_namespace or _own_namespace(),
+        options.log_progress,
+        options.leader_seconds,
     )
     failed = False
     for finding in findings(Connection(connection.load()), settings):
@@ -144,7 +148,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    _add_scope(_Options(check, environment))
+    add = _Options(check, environment)
+    _add_scope(add)
+    add("--leader-seconds", _positive, "60", "how long a replica that leads is waited for", "S")
     return parser
 
 

@@ -1,0 +1,373 @@
+"""The chart on a control plane of its own (it installs and removes the CRD), and for real on a node."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fuse_operator.permissions import IN_LEASE_NAMESPACE, IN_SERVED_NAMESPACES, Permission
+
+from tests.cluster import control_plane as planes
+from tests.cluster import installation, wanting
+from tests.cluster.cluster import Cluster, CommandError, until
+
+CHART = Path(__file__).parents[2] / "charts" / "fusechat"
+EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
+"""The values sets that the chart's README documents."""
+SETS = [pytest.param([], id="defaults"), *(pytest.param([f"--values={path}"], id=path.stem) for path in EXAMPLES)]
+RELEASE, HOME, DRY = "fusechat", "fusechat-system", "dry-run"
+CRD = "fusejobs.fusechat.dev"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A control plane of this module's own, with what the examples presuppose."""
+    try:
+        wanting.require_control_plane()
+    except wanting.UnavailableError as reason:
+        pytest.skip(str(reason))
+    with planes.running() as running:
+        for name in ("team-a", "team-b", HOME, DRY):
+            running.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        # a namespace in which anything but restricted pods is refused
+        running.kubectl("label", "namespace", HOME, DRY, "pod-security.kubernetes.io/enforce=restricted")
+        # a dry run makes no account, and admission asks for that of the pod of `helm test`
+        running.kubectl("create", "serviceaccount", RELEASE, f"--namespace={DRY}")
+        running.apply(_service_monitors())
+        running.kubectl("wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com")
+        yield running
+
+
+def _service_monitors() -> dict[str, Any]:
+    """The kind, not its schema, which is the Prometheus operator's."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
+        "spec": {
+            "group": "monitoring.coreos.com",
+            "scope": "Namespaced",
+            "names": {"kind": "ServiceMonitor", "listKind": "ServiceMonitorList", "plural": "servicemonitors"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
+def _rendered(cluster: Cluster, *flags: str) -> list[dict[str, Any]]:
+    text = cluster.helm("template", RELEASE, str(CHART), f"--namespace={HOME}", *flags)
+    return [each for each in yaml.safe_load_all(text) if each]
+
+
+def _of(kind: str, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [each for each in objects if each["kind"] == kind]
+
+
+@contextmanager
+def _installed(cluster: Cluster, *flags: str, namespace: str = HOME) -> Iterator[None]:
+    cluster.helm("install", RELEASE, str(CHART), f"--namespace={namespace}", *flags)
+    try:
+        yield
+    finally:
+        cluster.helm("uninstall", RELEASE, f"--namespace={namespace}", "--ignore-not-found", "--wait")
+
+
+# --- what is rendered ---
+
+
+@pytest.mark.parametrize("flags", SETS)
+def test_lint_finds_nothing(cluster: Cluster, flags: list[str]) -> None:
+    cluster.helm("lint", "--strict", str(CHART), *flags)
+
+
+@pytest.mark.parametrize("flags", SETS)
+def test_the_api_server_takes_every_object(cluster: Cluster, flags: list[str]) -> None:
+    manifest = cluster.helm("template", RELEASE, str(CHART), f"--namespace={DRY}", *flags)
+    said = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "--filename=-", input=manifest)
+    assert said.count("(server dry run)") == len(_rendered(cluster, *flags))
+
+
+@pytest.mark.parametrize("flags", SETS)
+def test_rendering_twice_gives_the_same(cluster: Cluster, flags: list[str]) -> None:
+    """Nothing is random, looked up or made on the fly, or GitOps tools would see drift."""
+    assert _rendered(cluster, *flags) == _rendered(cluster, *flags)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("replicas=two", ["replicas", "got string, want integer"]),
+        ("replicaCount=3", ["additional properties 'replicaCount' not allowed"]),
+        ("worker.imagee.tag=1", ["/worker", "'imagee' not allowed"]),
+        ("image.digest=sha256:12", ["/image/digest", "does not match pattern"]),
+        ("image.pullPolicy=Sometimes", ["/image/pullPolicy", "'Always', 'IfNotPresent', 'Never'"]),
+        ("namespaces={Team_A}", ["/namespaces/0", "does not match pattern"]),
+        ("metrics.serviceMonitor.interval=often", ["/metrics/serviceMonitor/interval", "does not match pattern"]),
+        ("worker.gangStartSeconds=0", ["/worker/gangStartSeconds", "minimum"]),
+        ("podDisruptionBudget.maxUnavailable=half", ["/podDisruptionBudget/maxUnavailable"]),
+        ("crds.keep=perhaps", ["/crds/keep", "want boolean"]),
+        ("imagePullSecrets={registry}", ["/imagePullSecrets/0", "want object"]),
+        ("lease.renewDeadlineSeconds=20", ["must be less than lease.durationSeconds"]),
+    ],
+)
+def test_wrong_values_are_refused_with_their_place(cluster: Cluster, value: str, words: list[str]) -> None:
+    with pytest.raises(CommandError) as refused:
+        _rendered(cluster, f"--set={value}")
+    for word in words:
+        assert word in refused.value.stderr
+
+
+def test_every_value_has_an_effect() -> None:
+    """A value that no template reads would be a promise that nobody keeps."""
+    templates = "".join(path.read_text() for path in (CHART / "templates").rglob("*") if path.is_file())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    unread = {"global"}
+    for name, value in schema["properties"].items():
+        for path in [name] if "properties" not in value else [f"{name}.{inner}" for inner in value["properties"]]:
+            assert f".Values.{path}" in templates or path in unread or path.startswith("image."), path
+
+
+def test_a_digest_wins_over_a_tag(cluster: Cluster) -> None:
+    digest = "sha256:" + "5" * 64
+    flags = ["--set=registry=r.example.org", "--set=image.tag=v7", f"--set=worker.image.digest={digest}"]
+    (deployment,) = _of("Deployment", _rendered(cluster, *flags))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "r.example.org/fusechat-operator:v7"
+    assert f"--worker-image=r.example.org/fusechat-worker@{digest}" in container["args"]
+
+
+@pytest.mark.parametrize("flags", SETS)
+def test_the_operator_understands_its_arguments(cluster: Cluster, flags: list[str]) -> None:
+    from fuse_operator.main import _parser, settings_of
+
+    objects = _rendered(cluster, *flags)
+    (deployment,), (check,) = _of("Deployment", objects), _of("Pod", objects)
+    settings = settings_of(_parser({}).parse_args(deployment["spec"]["template"]["spec"]["containers"][0]["args"]))
+    options = _parser({}).parse_args(check["spec"]["containers"][0]["args"])
+    assert (options.namespaces, options.lease_name) == (settings.namespaces, settings.lease.name)
+    assert settings.lease.namespace == HOME
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"metrics": settings.metrics.port, "health": settings.health.port}
+
+
+# --- rights ---
+
+
+def _rights(roles: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def _wanted(permissions: tuple[Permission, ...]) -> set[tuple[str, str, str]]:
+    return {(each.group, each.resource, verb) for each in permissions for verb in each.verbs}
+
+
+def _granted_to_operator(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    bound = {(each["roleRef"]["kind"], each["roleRef"]["name"]) for each in _of(f"{kind}Binding", objects)}
+    return [role for role in _of(kind, objects) if (kind, role["metadata"]["name"]) in bound]
+
+
+def test_rights_are_those_that_the_operator_uses(cluster: Cluster) -> None:
+    objects = _rendered(cluster)
+    assert _rights(_granted_to_operator(objects, "ClusterRole")) == _wanted(IN_SERVED_NAMESPACES)
+    roles = _granted_to_operator(objects, "Role")
+    assert _rights(roles) == _wanted(IN_LEASE_NAMESPACE)
+    assert {role["metadata"]["namespace"] for role in roles} == {HOME}
+
+
+def test_rights_for_a_list_of_namespaces_end_there(cluster: Cluster) -> None:
+    objects = _rendered(cluster, "--set=namespaces={team-a,team-b}")
+    assert not _of("ClusterRoleBinding", objects)
+    for namespace in ("team-a", "team-b"):
+        roles = [each for each in _granted_to_operator(objects, "Role") if each["metadata"]["namespace"] == namespace]
+        assert _rights(roles) == _wanted(IN_SERVED_NAMESPACES)
+
+
+def test_logs_are_not_to_be_read_where_progress_is_off(cluster: Cluster) -> None:
+    granted = _rights(_granted_to_operator(_rendered(cluster, "--set=logProgress=false"), "ClusterRole"))
+    assert granted == _wanted(IN_SERVED_NAMESPACES) - {("", "pods/log", "get")}
+
+
+def test_no_role_has_a_verb_on_secrets_or_a_star(cluster: Cluster) -> None:
+    for flags in ((), ("--set=namespaces={team-a}",)):
+        objects = _rendered(cluster, *flags)
+        for group, resource, verb in _rights(_of("Role", objects) + _of("ClusterRole", objects)):
+            assert resource != "secrets"
+            assert "*" not in group + resource + verb
+
+
+def _may(cluster: Cluster, user: str, *question: str) -> bool:
+    try:
+        return cluster.kubectl("auth", "can-i", *question, f"--as={user}").strip() == "yes"
+    except CommandError:
+        return False
+
+
+def test_the_cluster_s_roles_include_fusejobs(cluster: Cluster) -> None:
+    with _installed(cluster):
+        for role in ("view", "edit", "admin"):
+            name = f"somebody-{role}"
+            cluster.kubectl(
+                "create", "rolebinding", name, f"--clusterrole={role}", f"--user={name}", "--namespace=team-a"
+            )
+        where = ("fusejobs.fusechat.dev", "--namespace=team-a")
+        # the controller that aggregates needs a moment
+        until(lambda: _may(cluster, "somebody-view", "list", *where), "view includes FuseJobs", 30)
+        until(lambda: _may(cluster, "somebody-admin", "create", *where), "admin includes FuseJobs", 30)
+        assert _may(cluster, "somebody-edit", "patch", *where)
+        assert not _may(cluster, "somebody-view", "create", *where)
+        status = ("fusejobs.fusechat.dev", "--subresource=status", "--namespace=team-a")
+        assert not _may(cluster, "somebody-admin", "update", *status)
+
+
+# --- install, upgrade, roll back, uninstall ---
+
+
+def test_install_upgrade_rollback_uninstall(cluster: Cluster) -> None:
+    with _installed(cluster):
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
+        notes = cluster.helm("get", "notes", RELEASE, f"--namespace={HOME}")
+        assert "kind: FuseJob" in notes
+        assert "serves FuseJobs in every namespace" in notes
+        # pods of the operator pass the restricted standard: the ReplicaSet could make them
+        cluster.wait_for("deployment", RELEASE, HOME, lambda found: found["status"].get("replicas") == 2)
+        cluster.helm("upgrade", RELEASE, str(CHART), f"--namespace={HOME}", "--set=replicas=3,log.level=debug")
+        upgraded = cluster.get("deployment", RELEASE, HOME)
+        assert upgraded["spec"]["replicas"] == 3
+        assert "--log-level=debug" in upgraded["spec"]["template"]["spec"]["containers"][0]["args"]
+        cluster.helm("rollback", RELEASE, "1", f"--namespace={HOME}")
+        assert cluster.get("deployment", RELEASE, HOME)["spec"]["replicas"] == 2
+    for kind in ("deployment", "service", "serviceaccount", "role", "rolebinding", "poddisruptionbudget"):
+        left = [found["metadata"]["name"] for found in cluster.list(kind, HOME)]
+        assert not [name for name in left if name.startswith(RELEASE)], kind
+    assert not [found for found in cluster.list("clusterrole") if found["metadata"]["name"].startswith("fusechat")]
+
+
+def _example_in_notes(notes: str) -> dict[str, Any]:
+    text = notes.split("<<EOF\n")[1].split("  EOF")[0]
+    return dict(yaml.safe_load(text))
+
+
+def test_the_first_fusejob_of_the_notes_is_valid(cluster: Cluster) -> None:
+    with _installed(cluster, "--set=namespaces={team-a}"):
+        notes = cluster.helm("get", "notes", RELEASE, f"--namespace={HOME}")
+        assert "serves FuseJobs in team-a" in notes
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
+        cluster.apply(_example_in_notes(notes), namespace="team-a")
+        cluster.delete("fusejob", "my-fusion", "team-a")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_crds_keep_decides_whether_fusejobs_outlive_the_release(cluster: Cluster, keep: bool) -> None:
+    job = {
+        "apiVersion": "fusechat.dev/v1alpha1",
+        "kind": "FuseJob",
+        "metadata": {"name": "kept"},
+        "spec": {
+            "pivot": {"name": "p", "model": {"uri": "hf://a/p"}},
+            "sources": [{"name": "s", "model": {"uri": "hf://a/s"}}],
+            "dataset": {"uri": "hf://datasets/a/d"},
+            "storage": {"uri": "s3://bucket/prefix", "s3": {"region": "us-east-1"}},
+        },
+    }
+    with _installed(cluster, f"--set=crds.keep={str(keep).lower()}"):
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
+        cluster.apply(job, namespace="team-a")
+    found = [each["metadata"]["name"] for each in cluster.list("customresourcedefinition")]
+    assert (CRD in found) is keep
+    if keep:
+        assert cluster.get("fusejob", "kept", "team-a")
+        # the same release takes up what it left
+        with _installed(cluster):
+            assert cluster.get("fusejob", "kept", "team-a")
+        cluster.delete("fusejob", "kept", "team-a")
+
+
+def test_an_installed_crd_is_the_committed_one(cluster: Cluster) -> None:
+    (rendered,) = _of("CustomResourceDefinition", _rendered(cluster))
+    committed = yaml.safe_load((CHART.parents[1] / "crds" / f"{CRD}.yaml").read_text())
+    assert rendered["spec"] == committed["spec"]
+    assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+# --- fusechat-operator check, which helm test runs ---
+
+
+def _check(cluster: Cluster, namespace: str, account: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    token = cluster.kubectl("create", "token", account, f"--namespace={namespace}").strip()
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": token}
+    path = cluster.home / "check-kubeconfig"
+    path.write_text(json.dumps(config))
+    command = [sys.executable, "-m", "fuse_operator.main", "check", f"--lease-namespace={namespace}", *flags]
+    return subprocess.run(
+        command, env={"KUBECONFIG": str(path), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+
+
+def test_check_finds_what_is_missing(cluster: Cluster) -> None:
+    """No pods here, so no replica leads; and with `own-rights` nothing is granted."""
+    cluster.kubectl("create", "serviceaccount", "poor", f"--namespace={HOME}")
+    with _installed(cluster):
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
+        patience = "--leader-seconds=2"
+        installed = _check(cluster, HOME, RELEASE, f"--lease-name={RELEASE}", patience)
+        assert "ok      rights in every namespace" in installed.stdout
+        assert "ok      no right on Secrets" in installed.stdout
+        assert "FAILED  a replica leads" in installed.stdout
+        assert installed.returncode == 78
+        poor = _check(cluster, HOME, "poor", f"--lease-name={RELEASE}", "--namespaces=team-a", patience)
+        assert "FAILED  rights in team-a: may not list fusejobs" in poor.stdout
+        assert "ok      resource fusejobs.fusechat.dev" in poor.stdout
+
+
+# --- for real ---
+
+
+@contextmanager
+def _on_node(cluster: Cluster) -> Iterator[None]:
+    """Installed with the node's own copy of the image under the very name that the chart's defaults have."""
+    image = installation.operator_image()
+    name = cluster.load_image(image)
+    flags = [f"--set=image.repository={name.rpartition(':')[0]}", f"--set=image.tag={name.rpartition(':')[2]}"]
+    # CRDs of other tests in this session are not helm's
+    ownership = [f"--namespace={HOME}", "--create-namespace", "--take-ownership"]
+    cluster.helm("install", RELEASE, str(CHART), *ownership, "--wait", "--timeout=3m", *flags)
+    try:
+        yield
+    finally:
+        cluster.helm("uninstall", RELEASE, f"--namespace={HOME}", "--wait")
+
+
+def test_installed_on_a_node_it_is_available_and_helm_test_passes(node_cluster: Cluster) -> None:
+    with _on_node(node_cluster):
+        deployment = node_cluster.get("deployment", RELEASE, HOME)
+        assert deployment["status"]["availableReplicas"] == 2
+        said = node_cluster.helm("test", RELEASE, f"--namespace={HOME}", "--logs", "--timeout=3m")
+        assert "FAILED" not in said
+        assert "ok      a replica leads" in said
+        leads = [_leads(node_cluster, pod["metadata"]["name"]) for pod in _pods(node_cluster)]
+        assert sorted(leads) == [0.0, 1.0]
+
+
+def _pods(cluster: Cluster) -> list[dict[str, Any]]:
+    return cluster.list("pods", HOME, "app.kubernetes.io/name=fusechat,app.kubernetes.io/component=operator")
+
+
+def _leads(cluster: Cluster, pod: str) -> float:
+    text = cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{HOME}/pods/{pod}:8080/proxy/metrics")
+    return float(next(line for line in text.splitlines() if line.startswith("fusechat_is_leader")).split()[1])
