@@ -96,7 +96,7 @@ class Actor:
     def _existing(self, fusejob: Object, manifest: Object, error: ApiError) -> Object:
         """What is there under that name, if it is the very child that was to be made."""
         kind, name = manifest["kind"], name_of(manifest)
-        found = self._connection.get(kind, namespace_of(manifest), name)
+        found = self._connection.find(kind, namespace_of(manifest), name)
         if found is None:
             raise LookAgainError(f"{kind} {name} went away") from error
         if not _owned(found, fusejob) or not _same_run(found, manifest):
@@ -154,7 +154,7 @@ class Actor:
 
     def _look(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Puts what is really there into the cache."""
-        found = self._connection.get(kind, namespace, name)
+        found = self._connection.find(kind, namespace, name)
         if found is None or uid_of(found) != uid:
             self._cache.remove(kind, uid)
         if found is not None:

@@ -79,6 +79,13 @@ class Connection:
             raise
         return value
 
+    def find(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """The same by a list of that name alone, which whoever may list may do."""
+        for page, _ in self.pages(kind, namespace, fieldSelector=f"metadata.name={name}"):
+            for value in page:
+                return value
+        return None
+
     def pages(self, kind: Kind, namespace: str | None, **query: str) -> Iterator[tuple[list[Object], int]]:
         """All objects of a kind page by page, each with the version at which the whole list was taken."""
         more = ""

@@ -145,7 +145,7 @@ class Controller:
 
     def _look_at(self, key: Key, uid: str) -> None:
         """Puts the FuseJob as it really is into the cache."""
-        found = self._connection.get("FuseJob", *key)
+        found = self._connection.find("FuseJob", *key)
         if found is None or uid_of(found) != uid:
             self._cache.remove("FuseJob", uid)
         if found is not None:

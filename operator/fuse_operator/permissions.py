@@ -20,12 +20,12 @@ class Permission:
 
 
 IN_SERVED_NAMESPACES: tuple[Permission, ...] = (
-    Permission("fusechat.dev", "fusejobs", ("get", "list", "watch", "delete"), "jobs to do; TTL deletes them"),
+    Permission("fusechat.dev", "fusejobs", ("list", "watch", "delete"), "jobs to do; TTL deletes them"),
     Permission("fusechat.dev", "fusejobs/status", ("patch",), "server-side apply of the status"),
-    Permission("batch", "jobs", ("get", "list", "watch", "create", "patch", "delete"), "stages; patch suspends"),
-    Permission("", "services", ("get", "list", "watch", "create", "delete"), "names of a gang's pods"),
-    Permission("", "configmaps", ("get", "list", "watch", "create", "delete"), "the spec for the prepare pod"),
-    Permission("", "pods", ("get", "list", "watch", "delete"), "how stages stand; pods left of an earlier run"),
+    Permission("batch", "jobs", ("list", "watch", "create", "patch", "delete"), "stages; patch suspends"),
+    Permission("", "services", ("list", "watch", "create", "delete"), "names of a gang's pods"),
+    Permission("", "configmaps", ("list", "watch", "create", "delete"), "the spec for the prepare pod"),
+    Permission("", "pods", ("list", "watch", "delete"), "how stages stand; pods left of an earlier run"),
     Permission("", "pods/log", ("get",), "progress"),
     Permission("", "events", ("list", "create", "patch"), "why a Job makes no pods; what happened to a FuseJob"),
 )
