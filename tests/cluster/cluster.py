@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from tests.cluster import tools
+from tests.cluster import images, tools
 
 if TYPE_CHECKING:
     from tests.cluster.control_plane import ControlPlane
@@ -51,7 +53,8 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """What a process needs in its environment to use the cluster, with kubectl and helm on its PATH."""
-        path = os.pathsep.join([str(tools.kubectl().parent), str(tools.helm().parent), os.environ.get("PATH", "")])
+        folders = dict.fromkeys((str(tools.kubectl().parent), str(tools.helm().parent), os.environ.get("PATH", "")))
+        path = os.pathsep.join(folders)
         own = {f"HELM_{kind}_HOME": str(self.home / f"helm-{kind.lower()}") for kind in ("CACHE", "CONFIG", "DATA")}
         return {"KUBECONFIG": str(self.kubeconfig), "PATH": path, **own}
 
@@ -150,7 +153,17 @@ class Cluster:
             return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def load_image(self, image: Image) -> str:
-        """Puts an image where the node finds it; gives its name for a pod (with `imagePullPolicy: Never`)."""
+        """Puts an image where the node finds it; gives its name for a pod (with `imagePullPolicy: Never`).
+
+        For a cluster that KUBECONFIG named, FUSECHAT_LOAD_IMAGE is the command that takes an OCI archive to its nodes,
+        such as `kind load image-archive`.
+        """
+        if self.node is None and (loader := os.environ.get("FUSECHAT_LOAD_IMAGE")):
+            with tempfile.NamedTemporaryFile(prefix="fusechat-image-", suffix=".tar") as archive:
+                images.layout(image.name).write_archive(image.name, archive.file)
+                archive.flush()
+                self._run([*shlex.split(loader), archive.name], None, 1800)
+            return image.name
         return self._own_node().load_image(image)
 
     def publish(self, port: int) -> str:
@@ -168,7 +181,9 @@ class Cluster:
 
     def _own_node(self) -> Node:
         if self.node is None:
-            pytest.skip("this cluster has no node of the test's own")
+            pytest.skip(
+                "the node of the cluster in KUBECONFIG is not this test's; for its images see FUSECHAT_LOAD_IMAGE"
+            )
         return self.node
 
     def _run(self, command: Sequence[str], text: str | None, timeout: float) -> str:

@@ -18,9 +18,9 @@ for faults `stop_api_server`, `start_api_server(*flags)`, `freeze_api_server`, `
 `audit_events()`, every request as a dict. A test that must have a cluster to itself opens one:
 `with tests.cluster.control_plane.running() as cluster` (or `node.running()`).
 
-Images (`tests/cluster/images.py`): `base()` names a Python 3.11 base image for `--build-arg`, and
-`build_image(title, "localhost/NAME:TAG", context=, dockerfile=, arguments={"BASE_IMAGE": base()})` gives an `Image` for
-`load_image`. The same name for an image's next version, so that the last one's layers can go.
+Images (`tests/cluster/images.py`): `build_image(title, "localhost/NAME:TAG", context=, dockerfile=,
+arguments=build_arguments())` gives an `Image` for `load_image`; the arguments name a base image with Python 3.11 and
+what pip and uv need here. The same name for an image's next version, so that the last one's layers can go.
 
 Where KUBECONFIG is set, both fixtures give that cluster. Else Kubernetes is built from Go modules, once: it is kept in
 `$FUSECHAT_TEST_CACHE` or `~/.cache/fusechat-tests`. Where neither can be had the tests skip and say how to get one;

@@ -14,16 +14,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from tests.cluster import images
 from tests.cluster.cache import cache_root
 from tests.cluster.images import Image
+from tests.cluster.layout import Layout
 from tests.cluster.processes import Servers
 from tests.cluster.times import TIMES
 
 SOCKET = "/run/containerd/containerd.sock"
 _CTR = ("ctr", f"--address={SOCKET}", "--namespace=k8s.io")
 _START_SECONDS = 30.0
+_LARGE = 64 << 20
+"""Blobs of more bytes are linked, not sent through."""
+_KEEP = "containerd.io/gc.root"
+"""The label that keeps a blob from being collected before an image refers to it."""
 _UNUSED_PLUGINS = (
     "io.containerd.internal.v1.tracing",
     "io.containerd.snapshotter.v1.aufs",
@@ -82,14 +88,44 @@ class Containerd:
             if missing:
                 self._import(image)
                 self._ctr("images", "tag", "--force", image.name, image.pinned_name)
+                self._forget_replaced()
             return missing
 
+    def _forget_replaced(self) -> None:
+        """What is named by digest alone, its tag having gone to the next version, is of no more use."""
+        digests = dict(line.split()[:3:2] for line in self._ctr("images", "ls").splitlines()[1:])
+        tagged = {digest for name, digest in digests.items() if "@" not in name and not name.startswith("sha256:")}
+        replaced = [name for name, digest in digests.items() if digest not in tagged]
+        if replaced:
+            self._ctr("images", "rm", *replaced)
+
     def _import(self, image: Image) -> None:
+        layout = images.layout(image.name)
+        lent = [digest for digest in set(layout.blobs()) if layout.blob(digest).stat().st_size > _LARGE]
+        for digest in lent:
+            self._lend(digest, layout.blob(digest))
+        self._import_archive(image, layout)
+        for digest in lent:
+            self._ctr("content", "label", digest, f"{_KEEP}=")
+
+    def _lend(self, digest: str, blob: Path) -> None:
+        """Has containerd record a blob, put into its store by a hard link; where there can be none, by a copy."""
+        place = self._root / "io.containerd.content.v1.content" / "blobs" / "sha256" / blob.name
+        with suppress(OSError):
+            place.hardlink_to(blob)
+        size = str(blob.stat().st_size)
+        with blob.open("rb") as content:
+            self._ctr(
+                "content", "ingest", f"--expected-digest={digest}", f"--expected-size={size}", digest, stdin=content
+            )
+        self._ctr("content", "label", digest, f"{_KEEP}=true")
+
+    def _import_archive(self, image: Image, layout: Layout) -> None:
         known = frozenset(self._ctr("content", "ls", "--quiet").split())
         command = [*self._enter, *_CTR, "images", "import", "-"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ctr:
             with suppress(BrokenPipeError):
-                images.write_archive(image, ctr.stdin, without=known)
+                layout.write_archive(image.name, ctr.stdin, without=known)
             output, _ = ctr.communicate()
         if ctr.returncode != 0:
             raise RuntimeError(f"containerd did not take {image.name}: {output.decode(errors='replace')[-2000:]}")
@@ -119,9 +155,9 @@ class Containerd:
         if ids:
             self._ctr("images", "rm", *ids)
 
-    def _ctr(self, *arguments: str) -> str:
+    def _ctr(self, *arguments: str, stdin: IO[bytes] | int = subprocess.DEVNULL) -> str:
         command = [*self._enter, *_CTR, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        return subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=True, timeout=600).stdout
 
 
 def _configuration(root: Path, *, disabled: tuple[str, ...]) -> str:

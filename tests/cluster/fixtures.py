@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +24,14 @@ _FIXTURES = {"control_plane", "node_cluster"}
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[Cluster]:
     """Level 1, one for the session: etcd, API server, controller manager, scheduler; no node, so pods stay Pending."""
-    with _given() or _own(wanting.require_control_plane, planes.running) as cluster:
+    with _given_or_own(wanting.require_control_plane, planes.running) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def node_cluster() -> Iterator[Cluster]:
     """Level 2, one for the session: a whole node with containerd, kubelet, kube-proxy and CoreDNS, so pods run."""
-    with _given() or _own(wanting.require_node, nodes.running) as cluster:
+    with _given_or_own(wanting.require_node, nodes.running) as cluster:
         yield cluster
 
 
@@ -58,17 +58,15 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
         yield fresh
 
 
-def _given() -> AbstractContextManager[Cluster] | None:
-    """The cluster that KUBECONFIG names, if it is set: it has nodes, and its control plane is not ours."""
-    kubeconfig = os.environ.get("KUBECONFIG")
-    if not kubeconfig:
-        return None
-    home = Path(tempfile.mkdtemp(prefix="fusechat-cluster-"))
-    return nullcontext(Cluster(Path(kubeconfig), level=2, home=home))
-
-
 @contextmanager
-def _own(require, running) -> Iterator[Cluster]:
+def _given_or_own(
+    require: Callable[[], None], running: Callable[[], AbstractContextManager[Cluster]]
+) -> Iterator[Cluster]:
+    """The cluster that KUBECONFIG names, whose control plane is not ours; else one of our own, or none."""
+    if kubeconfig := os.environ.get("KUBECONFIG"):
+        with tempfile.TemporaryDirectory(prefix="fusechat-given-cluster-") as home:
+            yield Cluster(Path(kubeconfig), level=2, home=Path(home))
+        return
     try:
         require()
     except wanting.UnavailableError as reason:

@@ -8,17 +8,17 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from tests.cluster import build
 from tests.cluster.cache import cache_root, checksum, locked
+from tests.cluster.layout import Layout
 from tests.cluster.times import TIMES
 from tests.cluster.wanting import search_path
 
@@ -55,13 +55,21 @@ def base() -> str:
     """
     recipe = Path(__file__).parent / "base" / "Dockerfile"
     name = f"localhost/fusechat-test-base:{checksum(recipe, _SUITE, *_BASE_PACKAGES)[:12]}"
-    with TIMES.part("base image") as part, locked(_home(), "base image"):
+    with TIMES.part("base image") as part, locked(_home() / "base", "base image"):
         part.cached = _exists(name)
         if not part.cached:
             with tempfile.TemporaryDirectory(prefix="fusechat-base-", dir=_home()) as context:
                 _debootstrap(Path(context))
                 _bud(Path(context), recipe, name, {})
     return name
+
+
+def build_arguments() -> dict[str, str]:
+    """BASE_IMAGE, and what pip and uv need to reach and to trust what this machine does."""
+    bundle = _CERTIFICATES / "ca-certificates.crt"
+    trust = dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE"), str(bundle)) if bundle.exists() else {}
+    indexes = {name: os.environ[name] for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX") if name in os.environ}
+    return {"BASE_IMAGE": base(), **trust, **indexes}
 
 
 @functools.cache
@@ -81,28 +89,11 @@ def build_image(
     """
     if not name.startswith("localhost/") or ":" not in name:
         raise ValueError(f"{name!r} is not of the form localhost/NAME:TAG")
-    with TIMES.part(title) as part, locked(_home(), title):
+    with TIMES.part(title) as part, locked(layout(name).directory, title):
         before = _exists(name)
         _bud(context, dockerfile, name, dict(arguments or {}))
         part.cached = before != "" and before == _exists(name)
-        _buildah("push", "--quiet", "--disable-compression", name, f"oci:{_layout()}:{name}")
-        _remove_unreferenced_blobs()
-    return Image(name, _manifest_digest(name))
-
-
-def write_archive(image: Image, output: BinaryIO, *, without: frozenset[str]) -> None:
-    """The image as an OCI archive; blobs in `without` (sha256:... digests) the receiver has already."""
-    entry = next(entry for entry in _index() if entry["digest"] == image.digest)
-    index = {"schemaVersion": 2, "manifests": [{**entry, "annotations": {_IMAGE_NAME: image.name}}]}
-    with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        _add_text(archive, "oci-layout", '{"imageLayoutVersion":"1.0.0"}')
-        for digest in sorted({image.digest, *_blobs_of(image.digest)} - without):
-            archive.add(_blob(digest), f"blobs/sha256/{digest.removeprefix('sha256:')}")
-        _add_text(archive, "index.json", json.dumps(index))
-
-
-_REFERENCE = "org.opencontainers.image.ref.name"
-_IMAGE_NAME = "io.containerd.image.name"
+        return Image(name, _export(name).digest)
 
 
 def _recipe(name: str) -> Path:
@@ -115,8 +106,31 @@ def _home() -> Path:
     return home
 
 
-def _layout() -> Path:
-    return _home() / "layout"
+def layout(name: str) -> Layout:
+    """The image's own, for buildah does not share one between processes."""
+    return Layout(_home() / "layouts" / re.sub(r"[^a-z0-9.-]+", "_", name))
+
+
+def _export(name: str) -> Layout:
+    """Brings the layout up to date with buildah's storage.
+
+    buildah leaves layers uncompressed only in a `dir:`, and writes all of them anew there. In an `oci:` layout it
+    compresses what it writes, but leaves out layers that are there. So: the first where the large layer is new.
+    """
+    kept, image_id = layout(name), _exists(name)
+    if kept.source == image_id:
+        return kept
+    for left in kept.directory.glob(".export-*"):
+        shutil.rmtree(left)
+    layers = json.loads(_buildah("inspect", "--type=image", name))["OCIv1"]["rootfs"]["diff_ids"]
+    if kept.largest_blob() in layers:
+        _buildah("push", "--quiet", name, f"oci:{kept.directory}:{name}")
+    else:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=kept.directory) as loose:
+            _buildah("push", "--quiet", name, f"dir:{loose}")
+            kept.take(Path(loose), name)
+    kept.finish(image_id)
+    return kept
 
 
 def _debootstrap(context: Path) -> None:
@@ -158,40 +172,3 @@ def _call(command: list[str]) -> str:
         last = "\n".join([result.stdout[-3000:], result.stderr[-3000:]])
         raise RuntimeError(f"{' '.join(command)} ended with {result.returncode}:\n{last}")
     return result.stdout
-
-
-def _index() -> list[dict]:
-    return json.loads((_layout() / "index.json").read_text())["manifests"]
-
-
-def _manifest_digest(name: str) -> str:
-    return next(entry["digest"] for entry in _index() if entry["annotations"][_REFERENCE] == name)
-
-
-def _blob(digest: str) -> Path:
-    return _layout() / "blobs" / "sha256" / digest.removeprefix("sha256:")
-
-
-def _blobs_of(manifest_digest: str) -> Iterator[str]:
-    manifest = json.loads(_blob(manifest_digest).read_text())
-    yield manifest["config"]["digest"]
-    yield from (layer["digest"] for layer in manifest["layers"])
-
-
-def _remove_unreferenced_blobs() -> None:
-    """buildah leaves a replaced image in the index, without its name."""
-    named = [entry for entry in _index() if _REFERENCE in entry.get("annotations", {})]
-    (_layout() / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": named}))
-    wanted = {digest for entry in named for digest in (entry["digest"], *_blobs_of(entry["digest"]))}
-    for path in (_layout() / "blobs" / "sha256").iterdir():
-        if f"sha256:{path.name}" not in wanted:
-            path.unlink()
-
-
-def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
-    with tempfile.TemporaryFile() as file:
-        file.write(text.encode())
-        file.seek(0)
-        member = tarfile.TarInfo(name)
-        member.size = len(text.encode())
-        archive.addfile(member, file)

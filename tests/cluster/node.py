@@ -45,6 +45,7 @@ class Node:
         self._directory = servers.directory
         self._cgroup = f"{_CGROUP_PREFIX}{self._directory.name.rpartition('-')[2]}"
         self._first_process = self._open_namespaces()
+        self._loaded: dict[str, str] = {}
         self._containerd = Containerd(servers, self.enter, image_store)
 
     @property
@@ -74,8 +75,10 @@ class Node:
 
     def load_image(self, image: Image) -> str:
         """See Cluster.load_image."""
-        with TIMES.part(f"image to the node: {image.name}") as part:
-            part.cached = not self._containerd.load(image)
+        if self._loaded.get(image.name) != image.digest:
+            with TIMES.part(f"image to the node: {image.name}") as part:
+                part.cached = not self._containerd.load(image)
+            self._loaded[image.name] = image.digest
         return image.name
 
     def publish(self, port: int) -> str:

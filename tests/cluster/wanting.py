@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 _HERE = Path(__file__).parent
@@ -35,39 +36,42 @@ def search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", ""), *_SYSTEM_FOLDERS])
 
 
-def needed_go() -> tuple[int, ...]:
-    """The newest Go that a module here asks for."""
-    modules = _HERE.glob("*/go.mod")
-    return max(_version(re.search(r"^go (\S+)", module.read_text(), re.M)[1]) for module in modules)
+def _needed_go(modules: Sequence[str]) -> tuple[int, ...]:
+    """The newest Go that one of the modules asks for."""
+    texts = [(_HERE / module / "go.mod").read_text() for module in modules]
+    return max(_version(re.search(r"^go (\S+)", text, re.M)[1]) for text in texts)
 
 
 def require_control_plane() -> None:
     """Raises UnavailableError unless a control plane can be built and started: Go and openssl."""
-    problems = [problem for problem in (_go_problem(), _command_problem({"openssl": "openssl"})) if problem]
-    _refuse(problems)
+    _refuse([_go_problem("kubernetes"), _command_problem({"openssl": "openssl"})])
 
 
 def require_node() -> None:
     """Raises UnavailableError unless a whole node can be: that, root, Linux's namespaces and the node's commands."""
-    problems = [_go_problem(), _command_problem({"openssl": "openssl", **_NODE_COMMANDS})]
+    problems = [
+        _go_problem("kubernetes", "coredns", "probe"),
+        _command_problem({"openssl": "openssl", **_NODE_COMMANDS}),
+    ]
     if os.geteuid() != 0:
         problems.append("a node that runs containers needs root (a control plane alone does not)")
-    _refuse([problem for problem in problems if problem])
+    _refuse(problems)
 
 
-def _refuse(problems: list[str]) -> None:
-    if problems:
+def _refuse(found: Sequence[str | None]) -> None:
+    if problems := [problem for problem in found if problem]:
         ways = "or set KUBECONFIG to a cluster of your own (kind, k3d, any that may be written to)"
         raise UnavailableError(f"no Kubernetes for this test: {'; '.join(problems)}; {ways}")
 
 
-def _go_problem() -> str | None:
-    wanted = ".".join(map(str, needed_go()))
+def _go_problem(*modules: str) -> str | None:
+    needed = _needed_go(modules)
+    wanted = ".".join(map(str, needed))
     go = shutil.which("go")
     if go is None:
         return f"no `go` on PATH: install Go >= {wanted}"
     found = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd=_HERE).stdout
-    if _version(found.removeprefix("go")) < needed_go():
+    if _version(found.removeprefix("go")) < needed:
         return f"{found.strip()} is too old: install Go >= {wanted}"
     return None
 
