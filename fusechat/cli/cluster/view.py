@@ -18,7 +18,6 @@ End = Literal["Complete", "Failed"]
 STYLES = {
     "Complete": "green",
     "Failed": "bold red",
-    "Stalled": "red",
     "Suspended": "yellow",
     "Stopped": "yellow",
     "Reconciling": "",
@@ -98,8 +97,8 @@ class JobView:
 
     @property
     def true_conditions(self) -> list[Condition]:
-        """Those that hold, the end first."""
-        kinds: tuple[ConditionType, ...] = ("Complete", "Failed", "Stalled", "Suspended", "Reconciling")
+        """Those that hold, the end first. Stalled says again what Failed says, for other programs."""
+        kinds: tuple[ConditionType, ...] = ("Complete", "Failed", "Suspended", "Reconciling")
         return [found for kind in kinds if (found := self.condition(kind))]
 
     @property

@@ -46,7 +46,9 @@ def watch_job(cluster: Cluster, name: str, *, as_json: bool, quiet: bool = False
         with _display(as_json, quiet) as display:
             last = _shown(cluster, name, display)
     except KeyboardInterrupt:
-        console(stderr=True).print(f"\nNo longer watching; the job goes on: fusechat status {name} --watch")
+        console(stderr=True).print(
+            f"\nNo longer watching; the job goes on: fusechat status {name} --watch -n {cluster.namespace}"
+        )
         return INTERRUPTED
     if not as_json:
         print_job(last, datetime.now(UTC))
