@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Set
 
 from fuse_operator.model import Object, Observed
 from fuse_operator.resources import (
@@ -69,21 +69,16 @@ class Cache:
                 self._unlink(kind, known)
             return known is not None
 
-    def merge(self, kind: Kind, namespace: str | None, listed: Iterable[Object], version: int) -> list[Object]:
-        """A whole list, taken at that version: drops what it lacks, puts what it has. All that was news, either way."""
-        news: list[Object] = []
-        present = set()
+    def drop_missing(self, kind: Kind, namespace: str | None, present: Set[str], version: int) -> list[Object]:
+        """After a whole list, taken at that version, was put: drops what it lacked. What that was."""
+        gone = []
         with self._lock:
-            for value in listed:
-                present.add(uid_of(value))
-                if self.put(kind, value):
-                    news.append(value)
             for uid, known in list(self._objects[kind].items()):
                 here = namespace is None or namespace_of(known) == namespace
                 # what is newer than the list may have been made after it
                 if here and uid not in present and version_of(known) <= version and self.remove(kind, uid, version):
-                    news.append(known)
-        return news
+                    gone.append(known)
+        return gone
 
     def fusejob(self, key: Key) -> Object | None:
         """The FuseJob of that name, the newest if its name was used again."""

@@ -17,7 +17,7 @@ class Freshness:
         self._bound = bound_seconds
         self._lock = threading.Lock()
         self._proven = dict.fromkeys(WATCHED, clock())
-        self._beat = clock()
+        self._beat: float | None = None
         self._synced = False
 
     def event(self, kind: Kind) -> None:
@@ -31,11 +31,14 @@ class Freshness:
             self.event(kind)
 
     def all_listed(self) -> None:
-        """Everything was listed once: the cache is whole."""
+        """Everything was listed once: the cache is whole. Only from now on watches can be late."""
+        if not self._synced:
+            for kind in WATCHED:
+                self.event(kind)
         self._synced = True
 
     def beat(self) -> None:
-        """The event loop lives."""
+        """The event loop lives. Before it began nobody misses it."""
         self._beat = self._clock()
 
     @property
@@ -47,8 +50,9 @@ class Freshness:
         """What is wrong, if anything."""
         now = self._clock()
         with self._lock:
-            silent = {kind: now - proven for kind, proven in self._proven.items() if now - proven > self._bound}
-        found = [f"the watch of {kind} was last proven {age:.0f} s ago" for kind, age in silent.items()]
-        if now - self._beat > beat_seconds:
+            ages = {kind: now - proven for kind, proven in self._proven.items()} if self._synced else {}
+        late = {kind: age for kind, age in ages.items() if age > self._bound}
+        found = [f"the watch of {kind} was last proven {age:.0f} s ago" for kind, age in late.items()]
+        if self._beat is not None and now - self._beat > beat_seconds:
             found.append(f"the event loop has stood still for {now - self._beat:.0f} s")
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from functools import partial
 
@@ -27,7 +28,7 @@ from fuse_operator.relist import Relister
 from fuse_operator.resources import RESOURCES, Key
 from fuse_operator.settings import OperatorSettings
 from fuse_operator.workers import Workers
-from fusechat.errors import ConfigurationError, NoPermissionError
+from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, ConfigurationError, NoPermissionError
 
 _log = logging.getLogger(__name__)
 LOST_EXIT_CODE = 75
@@ -91,6 +92,7 @@ class OperatorProcess:
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT; then ends the looks that are going on and releases the Lease."""
+        threading.excepthook = _end_with_thread
         self._serve()
         self._warm_up()
         self._relister.start()
@@ -155,7 +157,6 @@ class OperatorProcess:
                         error.message, mend="Is the operator's role bound to its account?"
                     ) from error
                 _log.error("waiting for the API server", extra=fields(reason=str(error)))
-            self._freshness.beat()
             time.sleep(_WARM_UP_SECONDS)
 
     def _serves_fusejobs(self) -> bool:
@@ -190,3 +191,12 @@ class OperatorProcess:
             last_seconds=60.0,
             counted=lambda outcome: self._metrics.reads.labels("warnings", outcome).inc(),
         )
+
+
+def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
+    """A thread that a defect ended must be missed: the process starts anew instead of going on without it."""
+    name = failure.thread.name if failure.thread else "?"
+    what = (failure.exc_type, failure.exc_value or failure.exc_type(), failure.exc_traceback)
+    _log.critical("a defect ended a thread", extra=fields(thread=name), exc_info=what)
+    logging.shutdown()
+    os._exit(INTERNAL_ERROR_EXIT_CODE)

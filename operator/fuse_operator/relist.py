@@ -14,7 +14,7 @@ from fuse_operator.cache import Cache, key_for
 from fuse_operator.freshness import Freshness
 from fuse_operator.logs import fields
 from fuse_operator.model import Object
-from fuse_operator.resources import WATCHED, Key, Kind, selector_of
+from fuse_operator.resources import WATCHED, Key, Kind, selector_of, uid_of
 
 _log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 2.0
@@ -67,21 +67,24 @@ class Relister:
         self._freshness.all_listed()
 
     def _list(self, kind: Kind, namespace: str | None) -> int:
-        selector = selector_of(kind)
-        query = {"labelSelector": selector} if selector else {}
-        listed: list[Object] = []
-        version = 0
+        """Lists a kind, page by page; how much was news."""
+        query = {"labelSelector": selector_of(kind)} if selector_of(kind) else {}
+        present: set[str] = set()
+        news = version = 0
         for page, taken_at in self._connection.pages(kind, namespace, **query):
-            listed += page
             version = taken_at
-        news = self._cache.merge(kind, namespace, listed, version)
-        for value in news:
-            if key := key_for(kind, value):
-                self._enqueue(key)
+            present.update(uid_of(value) for value in page)
+            news += sum(self._tell(kind, value) for value in page if self._cache.put(kind, value))
+        news += sum(self._tell(kind, value) for value in self._cache.drop_missing(kind, namespace, present, version))
         if news and self._freshness.synced:
-            self._missed(len(news))
-            _log.info("the list knew more than the watch", extra=fields(kind=kind, objects=len(news)))
-        return len(news)
+            self._missed(news)
+            _log.info("the list knew more than the watch", extra=fields(kind=kind, objects=news))
+        return news
+
+    def _tell(self, kind: Kind, value: Object) -> int:
+        if key := key_for(kind, value):
+            self._enqueue(key)
+        return 1
 
     def _run(self) -> None:
         while not self._stopped.is_set():

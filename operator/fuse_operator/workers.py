@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from fuse_operator.acting import LookAgainError
@@ -32,11 +33,12 @@ class Workers:
             thread.start()
 
     def end(self, seconds: float) -> None:
-        """Closes the queue and waits for the looks that are going on, so long at most for each."""
+        """Closes the queue and waits for the looks that are going on, so long at most."""
         self._queue.close()
+        deadline = time.monotonic() + seconds
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(seconds)
+                thread.join(max(deadline - time.monotonic(), 0.0))
 
     def _run(self) -> None:
         while (key := self._queue.take()) is not None:

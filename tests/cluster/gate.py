@@ -59,8 +59,7 @@ class Gate:
             def log_message(self, format: str, *arguments: object) -> None:
                 """The audit log has it."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
@@ -133,6 +132,13 @@ class Gate:
             client.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             client.wfile.flush()
         client.wfile.write(b"0\r\n\r\n")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that are killed break their connections."""
 
 
 @contextmanager

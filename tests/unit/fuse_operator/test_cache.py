@@ -33,6 +33,12 @@ def _pod(uid: str, version: int, owner: str = "u1") -> dict[str, Any]:
     return job
 
 
+def _listed(cache: Cache, listed: list[dict[str, Any]], version: int, namespace: str | None = None) -> list[Any]:
+    """As after a list: what was news."""
+    news = [job for job in listed if cache.put("Job", job)]
+    return news + cache.drop_missing("Job", namespace, {job["metadata"]["uid"] for job in listed}, version)
+
+
 def test_children_are_found_by_owner() -> None:
     cache = Cache()
     cache.put("FuseJob", _fusejob())
@@ -69,7 +75,7 @@ def test_what_is_gone_does_not_come_back_with_an_old_list() -> None:
     cache.put("Job", _job("a", 5))
     assert cache.remove("Job", "a", 8)
     assert not cache.put("Job", _job("a", 6))
-    assert cache.merge("Job", None, [_job("a", 7)], 7) == []
+    assert _listed(cache, [_job("a", 7)], 7) == []
     assert cache.observed("u1").jobs == ()
 
 
@@ -93,7 +99,7 @@ def test_a_list_drops_what_it_lacks_and_keeps_what_is_newer_than_it() -> None:
     for job in (_job("gone", 3), _job("stays", 4), _job("made-later", 12)):
         cache.put("Job", job)
 
-    news = cache.merge("Job", None, [_job("stays", 4), _job("unseen", 6)], 10)
+    news = _listed(cache, [_job("stays", 4), _job("unseen", 6)], 10)
 
     assert sorted(job["metadata"]["uid"] for job in news) == ["gone", "unseen"]
     assert [job["metadata"]["uid"] for job in cache.observed("u1").jobs] == ["made-later", "stays", "unseen"]
@@ -103,7 +109,7 @@ def test_a_list_drops_what_it_lacks_and_keeps_what_is_newer_than_it() -> None:
 def test_a_list_of_one_namespace_says_nothing_about_others() -> None:
     cache = Cache()
     cache.put("Job", _job("a", 1))
-    assert cache.merge("Job", "other", [], 10) == []
+    assert _listed(cache, [], 10, "other") == []
     assert len(cache.observed("u1").jobs) == 1
 
 

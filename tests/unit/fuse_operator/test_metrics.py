@@ -74,6 +74,9 @@ class Clock:
 def test_a_watch_is_healthy_while_it_delivers_or_the_list_finds_nothing_new() -> None:
     clock = Clock()
     freshness = Freshness(bound_seconds=700, clock=clock)
+    clock.now += 5000  # nothing is late before there is anything: the CRD may come hours later
+    assert freshness.problems() == []
+    freshness.all_listed()
     for _ in range(5):
         clock.now += 300
         freshness.beat()
@@ -103,6 +106,7 @@ def test_probes() -> None:
         assert _code(f"{url}/readyz") == 503
         freshness.all_listed()
         assert _code(f"{url}/readyz") == 200
+        assert _code(f"{url}/healthz") == 200
         clock.now = 1000
         assert _code(f"{url}/healthz") == 503
         assert _code(f"{url}/other") == 404
