@@ -165,14 +165,11 @@ def _decided(
         }
     )
     final = with_standing(this.given, status, standing)
-    return decision(this.given, final, actions, _times(this, status, entries, ended=ended))
+    times = () if ended or plan is not this.plan else _times(this, status, entries)
+    return decision(this.given, final, actions, times)
 
 
-def _times(
-    this: Pass, status: FuseJobStatus, entries: Sequence[StageStatus], *, ended: bool
-) -> tuple[datetime | None, ...]:
-    if ended:
-        return ()
+def _times(this: Pass, status: FuseJobStatus, entries: Sequence[StageStatus]) -> tuple[datetime | None, ...]:
     return (deadline(status, this.graph.job.spec), *timers(this.given, this.stages, entries))
 
 

@@ -37,7 +37,7 @@ def started(
             if entry.finished_at is None and entry.reason in (reasons.STARTING, reasons.CREATE_FAILED):
                 creates += _missing(given, stage)
         elif stage.active and stage.job and not stage.job.suspended and entry.finished_at is None:
-            creates += _missing(given, stage)
+            creates += _missing(given, stage, beside_the_job=True)
     return Started(tuple(now.values()), tuple(_refused_last(given, creates)))
 
 
@@ -88,8 +88,9 @@ def _waits(entry: StageStatus, reason: str, message: str) -> StageStatus:
     return entry.model_copy(update={"state": "Pending", "reason": reason, "message": message})
 
 
-def _missing(given: Given, stage: Stage) -> list[Create]:
-    return [Create(child) for child in stage.children if not _is_there(given, child)]
+def _missing(given: Given, stage: Stage, *, beside_the_job: bool = False) -> list[Create]:
+    wanted = stage.children[:-1] if beside_the_job else stage.children
+    return [Create(child) for child in wanted if not _is_there(given, child)]
 
 
 def _is_there(given: Given, child: Object) -> bool:

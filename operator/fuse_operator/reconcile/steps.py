@@ -149,6 +149,9 @@ def _preempted(stage: Stage, job: JobView, preemption: Preemption, terms: Terms)
         # stopped because the job says so: nobody took anything away
         again = _again(entry, job, Said("", ""), spent, terms.now)
         return again.model_copy(update={"state": "Suspended", "finished_at": None})
+    if job.suspended and entry.reason == reasons.PREEMPTED and entry.job_name == job.name:
+        # counted when the queue suspended it; that its pods then ended as failed is the same preemption
+        return _again(entry, job, Said(entry.reason, entry.message), spent, terms.now)
     counted = entry.model_copy(update={"preemptions": entry.preemptions + 1, "preempted_at": text_of(terms.now)})
     return _again(counted, job, Said(reasons.PREEMPTED, preemption.message), spent, terms.now)
 

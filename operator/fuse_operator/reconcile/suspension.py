@@ -45,5 +45,5 @@ def resumed(stages: Iterable[Stage], queue: str | None) -> list[Suspend]:
         Suspend(stage.job.name, stage.job.uid, False)
         for stage in stages
         if stage.job and stage.job.active and stage.job.suspended and not queue
-        if all(pod.ended for pod in stage.pods)
+        if stage.clear and all(pod.ended for pod in stage.job_pods)
     ]

@@ -9,6 +9,7 @@ makes pods, counts, retries by index, obeys podFailurePolicy and `suspend`; pods
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from tests.unit.operator.fusejobs import WORKER, parsed, summary
 Json = dict[str, Any]
 INDEX = "batch.kubernetes.io/job-completion-index"
 COMPLETE, FAILED = ("Complete", "Failed")
+NO_NODE = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,22 @@ class Ending:
 
 
 GOOD = Ending()
-Script = Callable[[str, int, int], Ending]
-"""Stage, number of pods of that stage and index that ended before, index -> how the next one ends."""
 
 
-def always_good(stage: str, before: int, index: int) -> Ending:
+@dataclass(frozen=True)
+class Turn:
+    """A pod whose process is about to end."""
+
+    stage: str
+    before: int
+    """Pods of that stage and index that ended before."""
+    index: int = 0
+
+
+Script = Callable[[Turn], Ending]
+
+
+def always_good(_: Turn) -> Ending:
     return GOOD
 
 
@@ -95,8 +108,9 @@ class Cluster:
         for number, action in enumerate(decision.actions):
             if number == cut_after:
                 return decision
-            if not self.do(action):
-                return decision
+            if not self.do(action):  # what was refused goes into the status, the rest waits
+                decision = self.decide()
+                break
         if decision.status is not None and cut_after is None and self.fusejob is not None:
             FuseJobStatus.model_validate(decision.status)
             self.fusejob["status"] = copy.deepcopy(dict(decision.status))
@@ -206,7 +220,7 @@ class Cluster:
         self._count(job, pods)
         done = set(status.get("_done", ()))
         if len(done) >= spec["completions"]:
-            self._finish(job, "Complete", "CompletionsReached", "")
+            self._condition(job, "Complete", "CompletionsReached", "")
             return
         failure = self._failure(job)
         if failure is not None:
@@ -216,7 +230,7 @@ class Cluster:
             if any(pod["status"]["phase"] not in ("Succeeded", "Failed") for pod in pods):
                 self._condition(job, "FailureTarget", *failure)
             else:
-                self._finish(job, "Failed", *failure)
+                self._condition(job, "Failed", *failure)
             return
         if spec.get("suspend"):
             status.pop("startTime", None)
@@ -249,7 +263,7 @@ class Cluster:
             status["failed"] = status.get("failed", 0) + 1
             failures[index] = failures.get(index, 0) + 1
             if rule == "FailJob":
-                status["_fail"] = _words(spec, pod)
+                status["_fail"] = _words(pod)
             if "backoffLimitPerIndex" in spec and failures[index] > spec["backoffLimitPerIndex"] and index not in out:
                 out.append(index)
         status["succeeded"] = len(done)
@@ -265,9 +279,6 @@ class Cluster:
         if status.get("failed", 0) > spec["backoffLimit"]:
             return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
         return None
-
-    def _finish(self, job: Json, kind: str, reason: str, message: str) -> None:
-        self._condition(job, kind, reason, message)
 
     def _condition(self, job: Json, kind: str, reason: str, message: str) -> None:
         conditions = job["status"].setdefault("conditions", [])
@@ -310,16 +321,14 @@ class Cluster:
             self._start(pod, stage)
         elif status["phase"] == "Running" and self._gang_is_whole(pod):
             key = (stage, _index(pod))
-            ending = self.script(stage, self.ended.get(key, 0), _index(pod))
+            ending = self.script(Turn(stage, self.ended.get(key, 0), _index(pod)))
             self.ended[key] = self.ended.get(key, 0) + 1
             self.end(pod, ending)
 
     def _start(self, pod: Json, stage: str) -> None:
         if stage in self.unschedulable:
             words = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-            pod["status"]["conditions"] = [
-                words | {"message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."}
-            ]
+            pod["status"]["conditions"] = [words | {"message": NO_NODE}]
             return
         pod["status"] = {"phase": "Running", "containerStatuses": [_container({"running": {"startedAt": self.time}})]}
 
@@ -337,12 +346,8 @@ class Cluster:
     def end(self, pod: Json, ending: Ending) -> None:
         labels = pod["metadata"]["labels"]
         text = self._message(pod, ending) if ending.text is None else ending.text
-        state = {
-            "exitCode": ending.code,
-            "reason": ending.reason
-            if not ending.code
-            else (ending.reason if ending.reason != "Completed" else "Error"),
-        }
+        reason = "Error" if ending.code and ending.reason == "Completed" else ending.reason
+        state = {"exitCode": ending.code, "reason": reason}
         state |= {"message": text, "startedAt": self.time, "finishedAt": self.time}
         phase = "Failed" if ending.code else "Succeeded"
         kept = pod["status"].get("conditions", [])
@@ -376,8 +381,6 @@ class Cluster:
 
     def planned_by(self, pod: Json) -> Any:
         """The job in the ConfigMap that prepare's pod mounts."""
-        import json
-
         volume = next(v for v in pod["spec"]["volumes"] if "configMap" in v)
         document = json.loads(self.config_maps[volume["configMap"]["name"]]["data"]["job.yaml"])
         return parsed(document | {"metadata": {"name": "job", "namespace": "lab"}})
@@ -392,7 +395,7 @@ class Cluster:
         pod["metadata"].setdefault("deletionTimestamp", self.time)
 
     def vanish(self, name: str) -> None:
-        """A pod is gone without a word, as with its node. The Job controller counts it as failed if it had not ended."""
+        """A pod is gone without a word, as with its node. The Job controller counts it as failed unless it ended."""
         pod = self.pods.pop(name)
         job = self.job_of(pod)
         if job is None or pod["metadata"]["uid"] in job["status"].get("_seen", ()):
@@ -442,9 +445,9 @@ class Cluster:
         running: dict[str, set[str]] = {}
         for pod in self.pods.values():
             if pod["status"]["phase"] == "Running":
-                running.setdefault(pod["metadata"]["labels"][names.STAGE], set()).add(
-                    _owner(pod) or pod["metadata"]["name"]
-                )
+                labels = pod["metadata"]["labels"]
+                owner = _owner(pod) or f"{labels[names.DIGEST]}/{labels[names.ATTEMPT]}"
+                running.setdefault(labels[names.STAGE], set()).add(owner)
         doubled = {stage: owners for stage, owners in running.items() if len(owners) > 1}
         assert not doubled, doubled
 
@@ -528,7 +531,7 @@ def _rule(spec: Json, pod: Json) -> str:
     return "Count"
 
 
-def _words(spec: Json, pod: Json) -> str:
+def _words(pod: Json) -> str:
     name = pod["metadata"]["name"]
     if _disrupted(pod):
         return f"Pod lab/{name} has condition DisruptionTarget matching FailJob rule at index 0"

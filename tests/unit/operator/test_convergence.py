@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from fuse_operator.model import Decision
+from fuse_operator.model import Create
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fusechat.manifests import names
 from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import digests, fusejob, parsed, spec
-from tests.unit.operator.simulated import GOOD, Cluster, Ending
+from tests.unit.operator.simulated import GOOD, Cluster, Ending, Turn, always_good
 
 BASE = spec("a", nodes=2, workers=2)
 EDITS: list[dict[str, Any]] = [
@@ -38,7 +38,8 @@ def moves() -> st.SearchStrategy[tuple[Any, ...]]:
     number = st.integers(0, 40)
     return st.one_of(
         st.tuples(st.just("look"), st.one_of(st.none(), st.integers(0, 3))),
-        st.tuples(st.just("look"), st.none()),
+        st.tuples(st.just("rounds"), st.integers(1, 8)),
+        st.tuples(st.just("rounds"), st.integers(1, 8)),
         st.tuples(st.just("controllers")),
         st.tuples(st.just("kubelets")),
         st.tuples(st.just("kubelet"), number),
@@ -61,6 +62,13 @@ def play(cluster: Cluster, move: tuple[Any, ...]) -> None:
     match move:
         case ("look", cut):
             cluster.look(cut)
+        case ("rounds", number):
+            for _ in range(number):
+                cluster.look()
+                cluster.controllers()
+                cluster.kubelets()
+                cluster.pass_time(1)
+                cluster.check()
         case ("controllers",):
             cluster.controllers()
         case ("kubelets",):
@@ -99,6 +107,7 @@ def play(cluster: Cluster, move: tuple[Any, ...]) -> None:
             cluster.retry(str(number))
         case ("no node", stage):
             cluster.unschedulable.add(stage)
+    cluster.check()
 
 
 def chosen(store: dict[str, Any], number: int) -> str | None:
@@ -119,12 +128,8 @@ def duplicate(cluster: Cluster, name: str) -> None:
 
 def take_the_next_name(cluster: Cluster) -> None:
     """Somebody else's object has the name of what is to be created next."""
-    made = [action.manifest["metadata"]["name"] for action in decide(cluster).actions if hasattr(action, "manifest")]
-    cluster.foreign.update(made[:1])
-
-
-def decide(cluster: Cluster) -> Decision:
-    return cluster.decide()
+    creates = [action for action in cluster.decide().actions if isinstance(action, Create)]
+    cluster.foreign.update(create.manifest["metadata"]["name"] for create in creates[:1])
 
 
 def finish(cluster: Cluster, value: dict[str, Any]) -> None:
@@ -132,7 +137,7 @@ def finish(cluster: Cluster, value: dict[str, Any]) -> None:
     cluster.unschedulable.clear()
     cluster.foreign.clear()
     cluster.refused.clear()
-    cluster.script = lambda stage, before, index: GOOD
+    cluster.script = always_good
     cluster.edit(value | {"suspend": False})
     cluster.settle()
     if cluster.holds("Failed"):
@@ -163,8 +168,8 @@ def test_any_road_leads_to_the_same_end(road: list[tuple[Any, ...]], troubles: l
     cluster = Cluster(fusejob(BASE))
     left = list(troubles)
 
-    def script(stage: str, before: int, index: int) -> Ending:
-        found = next((trouble for trouble in left if trouble[0] == stage), None)
+    def script(turn: Turn) -> Ending:
+        found = next((trouble for trouble in left if trouble[0] == turn.stage), None)
         if found is not None:
             left.remove(found)
         return found[1] if found else GOOD

@@ -1,0 +1,207 @@
+"""Suspend, queue, deadline, time to live, deletion."""
+
+from __future__ import annotations
+
+from fuse_operator.model import Delete, DeleteFuseJob, Suspend
+
+from tests.unit.operator.fusejobs import fusejob, spec
+from tests.unit.operator.simulated import Cluster
+
+
+def suspend(cluster: Cluster, value: bool) -> None:
+    assert cluster.fusejob is not None
+    cluster.edit(cluster.fusejob["spec"] | {"suspend": value})
+
+
+def test_suspend_patches_active_jobs_and_keeps_finished_indexes() -> None:
+    cluster = Cluster(fusejob(spec("a", workers=2)))
+    cluster.until_running("extract-p")
+    cluster.kubelets(cluster.pods_at("extract-p")[0]["metadata"]["name"])
+    cluster.controllers()
+    uid = cluster.job("extract-p")["metadata"]["uid"]
+    suspend(cluster, True)
+    cluster.look()
+    assert cluster.job("extract-p")["spec"]["suspend"] is True
+    cluster.settle()
+    assert cluster.holds("Suspended")
+    assert not [pod for pod in cluster.pods.values() if pod["status"]["phase"] == "Running"]
+    assert cluster.entry("extract-p").state == "Suspended"
+    assert cluster.entry("extract-p").completed == "1/2"
+    suspend(cluster, False)
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert cluster.job("extract-p")["metadata"]["uid"] == uid
+    assert cluster.entry("extract-p").preemptions == 0
+
+
+def test_nothing_starts_while_suspended() -> None:
+    cluster = Cluster(fusejob(spec("a", suspend=True)))
+    cluster.settle()
+    assert cluster.holds("Suspended")
+    assert cluster.jobs == {}
+    assert cluster.log == []
+    suspend(cluster, False)
+    cluster.settle()
+    assert cluster.holds("Complete")
+
+
+def test_with_a_queue_suspend_deletes_the_jobs_and_never_writes_suspend() -> None:
+    cluster = Cluster(fusejob(spec("a", queueName="q")))
+
+    def admitted() -> None:
+        for job in cluster.jobs.values():
+            job["spec"]["suspend"] = False
+
+    for _ in range(8):
+        cluster.look()
+        admitted()
+        cluster.controllers()
+        cluster.kubelets()
+    suspend(cluster, True)
+    for _ in range(6):
+        cluster.look()
+        cluster.controllers()
+        cluster.kubelets()
+    assert cluster.holds("Suspended")
+    assert not [pod for pod in cluster.pods.values() if pod["status"]["phase"] == "Running"]
+    suspend(cluster, False)
+    for _ in range(120):
+        cluster.look()
+        admitted()
+        cluster.controllers()
+        cluster.kubelets()
+        cluster.pass_time(1)
+    assert cluster.holds("Complete")
+    assert not any(isinstance(action, Suspend) for action in cluster.log)
+
+
+def test_a_queue_that_suspends_a_running_job_preempts_it() -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2, queueName="q")))
+    for _ in range(200):
+        cluster.look()
+        if any(entry.name == "fuse-a" and entry.state == "Running" for entry in cluster.status.stages):
+            break
+        for job in cluster.jobs.values():
+            job["spec"]["suspend"] = False
+        cluster.controllers()
+        cluster.kubelets()
+        cluster.pass_time(1)
+    cluster.job("fuse-a")["spec"]["suspend"] = True
+    cluster.controllers()
+    for _ in range(6):
+        cluster.look()
+        cluster.kubelets()
+        cluster.controllers()
+    entry = cluster.entry("fuse-a")
+    assert (entry.preemptions, entry.attempt, entry.reason) == (1, 0, "Preempted")
+    for _ in range(100):
+        cluster.look()
+        for job in cluster.jobs.values():
+            job["spec"]["suspend"] = False
+        cluster.controllers()
+        cluster.kubelets()
+        cluster.pass_time(10)
+    assert cluster.holds("Complete")
+    assert (cluster.entry("fuse-a").preemptions, cluster.entry("fuse-a").attempt) == (1, 0)
+
+
+def test_a_job_that_somebody_suspended_by_hand_runs_on() -> None:
+    cluster = Cluster(fusejob(spec("a")))
+    cluster.until_running("extract-p")
+    cluster.job("extract-p")["spec"]["suspend"] = True
+    cluster.settle()
+    assert cluster.holds("Complete")
+
+
+def test_an_edit_while_suspended_is_carried_out_on_resume() -> None:
+    cluster = Cluster(fusejob(spec("a")))
+    cluster.until_running("extract-p")
+    suspend(cluster, True)
+    cluster.settle()
+    cluster.edit(spec("a", "b", suspend=True))
+    cluster.settle()
+    assert cluster.holds("Suspended")
+    assert cluster.status.observed_generation == 3
+    cluster.edit(spec("a", "b"))
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert cluster.entry("extract-b").state == "Complete"
+
+
+def test_the_deadline_stops_what_runs_and_fails_the_job() -> None:
+    cluster = Cluster(fusejob(spec("a", activeDeadlineSeconds=60)))
+    cluster.until_running("extract-p")
+    decision = cluster.decide()
+    assert decision.requeue_after is not None
+    assert decision.requeue_after <= 60
+    cluster.pass_time(60)
+    decision = cluster.look()
+    assert any(isinstance(action, Delete) for action in decision.actions)
+    assert cluster.condition("Failed").reason == "DeadlineExceeded"
+    assert cluster.entry("extract-p").state == "Stopped"
+    cluster.settle()
+    assert cluster.stages_of_jobs() == {"prepare"}
+    cluster.retry("again")
+    cluster.settle()
+    assert cluster.holds("Complete")
+
+
+def test_the_deadline_restarts_on_resume_and_does_not_run_while_suspended() -> None:
+    cluster = Cluster(fusejob(spec("a", activeDeadlineSeconds=60)))
+    cluster.until_running("extract-p")
+    cluster.pass_time(40)
+    suspend(cluster, True)
+    cluster.settle()
+    cluster.pass_time(1000)
+    cluster.look()
+    assert cluster.holds("Suspended")
+    suspend(cluster, False)
+    cluster.look()
+    cluster.pass_time(40)
+    cluster.look()
+    assert not cluster.holds("Failed")
+    cluster.settle()
+    assert cluster.holds("Complete")
+
+
+def test_a_ttl_deletes_the_fusejob_and_not_before() -> None:
+    cluster = Cluster(fusejob(spec("a", ttlSecondsAfterFinished=3600)))
+    cluster.until(lambda it: it.holds("Complete"))
+    cluster.pass_time(3000)
+    decision = cluster.look()
+    assert decision.actions == ()
+    assert decision.requeue_after is not None
+    assert 0 < decision.requeue_after <= 600
+    cluster.pass_time(601)
+    assert cluster.look().actions == (DeleteFuseJob(uid="11111111-2222-3333-4444-555555555555"),)
+    assert cluster.fusejob is None
+
+
+def test_a_ttl_counts_for_failed_jobs_too() -> None:
+    cluster = Cluster(fusejob(spec("a", ttlSecondsAfterFinished=0, activeDeadlineSeconds=1)))
+    cluster.look()
+    cluster.pass_time(2)
+    cluster.look()
+    assert cluster.holds("Failed")
+    cluster.look()
+    assert cluster.fusejob is None
+
+
+def test_a_fusejob_that_is_being_deleted_is_left_to_the_garbage_collector() -> None:
+    cluster = Cluster(fusejob(spec("a")))
+    cluster.until_running("extract-p")
+    assert cluster.fusejob is not None
+    cluster.fusejob["metadata"]["deletionTimestamp"] = cluster.time
+    decision = cluster.look()
+    assert (decision.actions, decision.status, decision.requeue_after) == ((), None, None)
+
+
+def test_nothing_is_decided_before_every_child_was_seen() -> None:
+    from dataclasses import replace
+
+    from fuse_operator.reconcile import reconcile
+
+    cluster = Cluster(fusejob(spec("a")))
+    assert cluster.fusejob is not None
+    decision = reconcile(cluster.fusejob, replace(cluster.observed(), synced=False), cluster.now, cluster.worker)
+    assert (decision.actions, decision.status) == ((), None)
