@@ -1,7 +1,7 @@
 """What to do about a FuseJob: one pure function from what was observed to actions, a status and events.
 
 reconcile.py   the chain of policies: the entry      passes.py       one pass over a job that goes on
-given.py       a pass's input, read once             views.py        typed readings of Jobs and pods
+given.py       a pass's input, read once             job_view.py, pod_view.py, raw.py   typed readings
 graph.py       stages and digests of the spec        render.py       children of a stage's run
 stage.py       one stage as it is found              steps.py        from its Job to its next entry
 attempts.py    what became of a Job                  counting.py     failures, preemptions, accelerator time

@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fuse_operator.reconcile import ranges, reasons
-from fuse_operator.reconcile.views import JobView, PodView, Said
+from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.pod_view import PodView
+from fuse_operator.reconcile.raw import Said
 from fusechat.errors import PERMANENT_EXIT_CODES
 from fusechat.plan.messages import PlanSummary, StageMessage
 
 SETTLING = timedelta(seconds=15)
 """Jobs and pods are watched apart: what a Job's end rests on may be seen a moment after it."""
+INTERRUPTED = "InterruptedStage"
+"""Reason of a stage that ended because it was told to."""
+KILLED = (137, 143)
+"""Exit codes of a process that SIGKILL or SIGTERM ended."""
 TAIL = 600
 """Characters of a log that a message keeps."""
 
@@ -135,6 +141,8 @@ def _failed(job: JobView, pods: tuple[PodView, ...], now: datetime) -> Outcome:
         # its pods were told to stop, and the Job controller counted that
         return Preemption("It was suspended.")
     culprit = _culprit(pods)
+    if culprit is None and (stopped := next(filter(_was_stopped, pods), None)):
+        return Preemption(f"The pod {stopped.name} was told to stop.")
     if culprit is not None:
         failure = failure_of(culprit)
         return failure if job.gang else _given_up(failure)
@@ -151,8 +159,17 @@ def _given_up(failure: Failure) -> Failure:
 
 def _culprit(pods: Iterable[PodView]) -> PodView | None:
     """The failed pod that says most: a permanent failure, else the first that ended by itself."""
-    failed = [pod for pod in pods if not pod.disrupted and (pod.evicted is not None or _exit_code(pod))]
+    ended = [pod for pod in pods if not pod.disrupted and not _was_stopped(pod)]
+    failed = [pod for pod in ended if pod.evicted is not None or _exit_code(pod)]
     return min(failed, key=_rank, default=None)
+
+
+def _was_stopped(pod: PodView) -> bool:
+    """Somebody told it to stop: suspension, a deletion by hand, the Job controller after another pod's failure. None
+    of these is a failure of its own."""
+    if pod.message is not None and pod.message.error is not None:
+        return pod.message.error.reason == INTERRUPTED
+    return pod.deleting and pod.evicted is None and _exit_code(pod) in KILLED
 
 
 def _rank(pod: PodView) -> tuple[bool, bool, float]:

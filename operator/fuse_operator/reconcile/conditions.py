@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fuse_operator.reconcile import reasons
+from fuse_operator.reconcile.raw import Said
 from fuse_operator.reconcile.times import text_of
-from fuse_operator.reconcile.views import Said
 from fusechat.plan.build import PREPARE
 from fusechat.spec.status import Condition, ConditionType, StageStatus
 

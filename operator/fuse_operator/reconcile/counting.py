@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from fuse_operator.model import LogProgress
 from fuse_operator.reconcile import attempts, ranges
 from fuse_operator.reconcile.attempts import Failure
+from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.pod_view import PodView
 from fuse_operator.reconcile.times import text_of
-from fuse_operator.reconcile.views import JobView, PodView
 from fusechat.spec.status import StageStatus
 
 

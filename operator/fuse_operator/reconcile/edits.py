@@ -50,6 +50,16 @@ def _tried_again(entry: StageStatus) -> StageStatus:
     )
 
 
+def without_foreign_plan(graph: Graph, status: FuseJobStatus) -> FuseJobStatus:
+    """A plan of this spec with other stages than this operator knows: an older version made it. It is planned anew;
+    outputs whose digests are the same stay."""
+    plan = status.plan
+    if plan is None or plan.spec_hash != graph.hash or graph.known(status):
+        return status
+    entries = [run_again(entry) if entry.name == PREPARE else entry for entry in status.stages]
+    return status.model_copy(update={"plan": None, "stages": entries})
+
+
 def while_planning(graph: Graph, before: FuseJobStatus) -> list[StageStatus]:
     """Entries until the new plan is known: prepare for the new spec, and the stages of the old one, which go on; for
     the first plan, the stages to come."""

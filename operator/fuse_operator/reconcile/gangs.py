@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.pod_view import PodView
 from fuse_operator.reconcile.times import after, text_of
-from fuse_operator.reconcile.views import JobView, PodView
 from fusechat.manifests import is_gang
 from fusechat.plan import PlannedStage
 from fusechat.spec.status import StageStatus

@@ -11,7 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from fuse_operator.model import Object, Observed
-from fuse_operator.reconcile.views import JobView, PodView, owned_by
+from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.pod_view import PodView
+from fuse_operator.reconcile.raw import owned_by
 from fusechat.manifests import Owner, WorkerSettings, names
 from fusechat.spec.status import FuseJobStatus
 

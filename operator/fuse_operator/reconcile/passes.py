@@ -13,13 +13,13 @@ from fuse_operator.reconcile.deadline import active_since, deadline
 from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.graph import Graph
 from fuse_operator.reconcile.planning import check_plan
+from fuse_operator.reconcile.raw import Said
 from fuse_operator.reconcile.render import Renderer
 from fuse_operator.reconcile.stage import Stage, stage_of
 from fuse_operator.reconcile.steps import Step, Terms, stepped
 from fuse_operator.reconcile.stopping import stopped
 from fuse_operator.reconcile.timers import timers
 from fuse_operator.reconcile.times import text_of
-from fuse_operator.reconcile.views import Said
 from fuse_operator.reconcile.writing import decision, with_standing
 from fusechat.plan.build import PREPARE
 from fusechat.spec.status import FuseJobStatus, PlanStatus, StageStatus
@@ -68,7 +68,7 @@ def looked_at(given: Given, graph: Graph) -> Decision:
 
 
 def _pass(given: Given, graph: Graph) -> Pass:
-    status = edits.renewed(given)
+    status = edits.without_foreign_plan(graph, edits.renewed(given))
     since = active_since(status, suspend=graph.job.spec.suspend, now=given.now)
     status = status.model_copy(update={"active_since": since})
     plan = graph.known(status)

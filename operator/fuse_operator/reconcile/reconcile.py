@@ -18,9 +18,9 @@ from fuse_operator.reconcile.edits import is_retried, renewed
 from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.graph import graph_of
 from fuse_operator.reconcile.passes import looked_at
+from fuse_operator.reconcile.raw import Said
 from fuse_operator.reconcile.stopping import stopped
 from fuse_operator.reconcile.times import seconds_until
-from fuse_operator.reconcile.views import Said
 from fusechat.errors import SpecError
 from fusechat.manifests import WorkerSettings
 

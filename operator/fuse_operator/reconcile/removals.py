@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from fuse_operator.model import Delete, Object
 from fuse_operator.reconcile.given import Given
+from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.pod_view import PodView
+from fuse_operator.reconcile.raw import owned_by
 from fuse_operator.reconcile.stage import Stage
-from fuse_operator.reconcile.views import JobView, PodView, owned_by
 from fusechat.manifests import names
 
 

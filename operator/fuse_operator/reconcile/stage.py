@@ -8,7 +8,8 @@ from functools import cached_property
 
 from fuse_operator.model import Object
 from fuse_operator.reconcile.given import Given
-from fuse_operator.reconcile.views import JobView, PodView
+from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.pod_view import PodView
 from fusechat.manifests import names
 from fusechat.plan import PlannedStage
 from fusechat.spec.status import StageStatus

@@ -18,9 +18,11 @@ from fuse_operator.reconcile.counting import (
     spent_by,
     with_pods_counted,
 )
+from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.pod_view import PodView
+from fuse_operator.reconcile.raw import Said
 from fuse_operator.reconcile.stage import Stage
 from fuse_operator.reconcile.times import text_of
-from fuse_operator.reconcile.views import JobView, PodView, Said
 from fuse_operator.reconcile.waiting import why_it_waits
 from fusechat.plan.messages import PlanSummary
 from fusechat.spec.status import StageStatus

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fuse_operator.model import Decision
 from fuse_operator.reconcile import columns, conditions, reasons, removals
 from fuse_operator.reconcile.given import Given
+from fuse_operator.reconcile.raw import Said
 from fuse_operator.reconcile.times import text_of
-from fuse_operator.reconcile.views import Said
 from fuse_operator.reconcile.writing import decision, with_standing
 from fusechat.spec.status import FuseJobStatus, StageStatus
 

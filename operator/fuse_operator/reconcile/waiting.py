@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fuse_operator.reconcile import reasons
-from fuse_operator.reconcile.views import CONFIG_FAILURES, PULL_FAILURES, JobView, PodView, Said
+from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.pod_view import CONFIG_FAILURES, PULL_FAILURES, PodView
+from fuse_operator.reconcile.raw import Said
 
 BACKING_OFF = "ImagePullBackOff"
 

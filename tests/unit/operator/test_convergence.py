@@ -31,7 +31,8 @@ BAD = [
     Ending(75, ErrorSummary(75, "DamagedInput", "A file is short.", damaged="extract-p")),
     Ending(1, text="Traceback"),
 ]
-DEADLINE = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+MANY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+SOME = settings(MANY, max_examples=20)
 
 
 def moves() -> st.SearchStrategy[tuple[Any, ...]]:
@@ -162,7 +163,7 @@ def assert_done(cluster: Cluster) -> None:
     assert len(cluster.made) == len(set(cluster.made))
 
 
-@DEADLINE
+@MANY
 @given(st.lists(moves(), max_size=40), st.lists(st.tuples(st.sampled_from(STAGES), st.sampled_from(BAD)), max_size=4))
 def test_any_road_leads_to_the_same_end(road: list[tuple[Any, ...]], troubles: list[tuple[str, Ending]]) -> None:
     cluster = Cluster(fusejob(BASE))
@@ -183,7 +184,7 @@ def test_any_road_leads_to_the_same_end(road: list[tuple[Any, ...]], troubles: l
     assert_rests(cluster)
 
 
-@DEADLINE
+@SOME
 @given(st.integers(0, 60), st.lists(st.integers(0, 3), max_size=6), st.randoms(use_true_random=False))
 def test_an_operator_that_dies_after_any_write_does_nothing_twice(skip: int, cuts: list[int], order: Any) -> None:
     """Killed after the k-th write of a pass, started again; children go in any order meanwhile."""
@@ -206,7 +207,7 @@ def test_an_operator_that_dies_after_any_write_does_nothing_twice(skip: int, cut
     assert len(created) == len(set(created))
 
 
-@DEADLINE
+@SOME
 @given(st.data())
 def test_finished_in_any_order_with_children_missing(data: st.DataObject) -> None:
     cluster = Cluster(fusejob(BASE))

@@ -274,6 +274,19 @@ def test_a_new_operator_version_stops_no_running_stage_and_replans_no_finished_j
     assert cluster.status.plan.worker_image == "fusechat-worker:2"
 
 
+def test_a_plan_whose_stages_this_operator_does_not_know_is_made_anew() -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    cluster.until_running("fuse-a")
+    before, made = uids(cluster), len(cluster.made)
+    assert cluster.fusejob is not None
+    cluster.fusejob["status"]["plan"]["stages"].pop()
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert uids(cluster)["fuse-a"] == before["fuse-a"]
+    assert cluster.entry("prepare").run == 1
+    assert len(cluster.made) > made
+
+
 def test_an_output_that_was_deleted_from_the_storage_is_made_again_by_the_next_plan() -> None:
     cluster = Cluster(fusejob(spec("a")))
     cluster.settle()

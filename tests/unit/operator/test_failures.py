@@ -247,6 +247,25 @@ def test_preemptions_of_single_pods_are_counted_once_and_cost_nothing(stage: str
     assert (cluster.entry(stage).preemptions, cluster.entry(stage).attempt) == (6, 0)
 
 
+@pytest.mark.parametrize("stage", ["merge-varm", "extract-p", "fuse-a"])
+def test_a_pod_that_somebody_told_to_stop_is_no_failure_of_the_stage(stage: str) -> None:
+    stopped = Ending(75, ErrorSummary(75, "InterruptedStage", "It was told to stop."))
+    cluster = once(stage, stopped, times=4)
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert cluster.entry(stage).run >= 1
+
+
+def test_a_peer_that_was_stopped_does_not_hide_who_failed() -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    cluster.until_running("fuse-a")
+    first, second = cluster.pods_at("fuse-a")
+    cluster.end(first, Ending(75, ErrorSummary(75, "InterruptedStage", "It was told to stop.")))
+    cluster.end(second, BAD_DATA)
+    cluster.settle()
+    assert cluster.condition("Failed").reason == "InvalidData"
+
+
 def evict(cluster: Cluster, stage: str) -> None:
     pod = next(pod for pod in cluster.pods_at(stage) if pod["status"]["phase"] == "Running")
     cluster.end(pod, Ending(137, text=""))

@@ -1,4 +1,4 @@
-"""Typed readings of raw Jobs and pods: what an object says, in the words of this package. No judgement."""
+"""A typed reading of a raw pod: what it says, in the words of this package. No judgement."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from fuse_operator.model import Object
+from fuse_operator.reconcile.raw import Said, annotations_of, condition_of, label_of
 from fuse_operator.reconcile.times import moment
 from fusechat.manifests import names
 from fusechat.plan.messages import StageMessage
@@ -27,15 +28,6 @@ PULL_FAILURES = frozenset(
 )
 CONFIG_FAILURES = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"})
 KUBELET = "TerminationByKubelet"
-
-
-@dataclass(frozen=True)
-class Said:
-    """Reason and message of a condition or of a container that waits."""
-
-    reason: str
-    message: str
-    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -63,122 +55,6 @@ class Terminated:
 
 
 @dataclass(frozen=True)
-class JobView:
-    """A child Job."""
-
-    raw: Object
-
-    @cached_property
-    def name(self) -> str:
-        """Name."""
-        return str(self.raw["metadata"]["name"])
-
-    @cached_property
-    def uid(self) -> str:
-        """UID."""
-        return str(self.raw["metadata"].get("uid", ""))
-
-    @cached_property
-    def stage(self) -> str:
-        """Full name of its stage; empty if it bears none."""
-        return _label(self.raw, names.STAGE)
-
-    @cached_property
-    def digest(self) -> str:
-        """12 digits."""
-        return _label(self.raw, names.DIGEST)
-
-    @cached_property
-    def run(self) -> int:
-        """Number of the run; -1 if it bears none."""
-        text = _label(self.raw, names.ATTEMPT)
-        return int(text) if text.isascii() and text.isdigit() else -1
-
-    @cached_property
-    def template(self) -> str:
-        """Hash of what it was made from."""
-        return str(_annotations(self.raw).get(names.TEMPLATE, ""))
-
-    @cached_property
-    def worker_image(self) -> str:
-        """The worker image that its plan is for; prepare only."""
-        return str(_annotations(self.raw).get(names.WORKER_IMAGE, ""))
-
-    @cached_property
-    def deleting(self) -> bool:
-        """Whether it has been deleted and waits for its pods."""
-        return "deletionTimestamp" in self.raw["metadata"]
-
-    @cached_property
-    def suspended(self) -> bool:
-        """By the operator, or by the queue."""
-        return bool(self._spec.get("suspend", False))
-
-    @cached_property
-    def indexed(self) -> bool:
-        """Whether its pods have indexes."""
-        return self._spec.get("completionMode") == "Indexed"
-
-    @cached_property
-    def gang(self) -> bool:
-        """Whether its pods live and die together: Indexed, and the Job controller tries nothing again."""
-        return self.indexed and "backoffLimitPerIndex" not in self._spec
-
-    @cached_property
-    def completions(self) -> int:
-        """Pods that have to end well."""
-        return int(self._spec.get("completions") or 1)
-
-    @cached_property
-    def complete(self) -> Said | None:
-        """Whether all of them did."""
-        return _condition(self._status, "Complete")
-
-    @cached_property
-    def failed(self) -> Said | None:
-        """Whether the Job controller gave up, and its pods are gone or ended."""
-        return _condition(self._status, "Failed")
-
-    @cached_property
-    def failing(self) -> Said | None:
-        """Whether it gave up; pods may still be ending."""
-        return self.failed or _condition(self._status, "FailureTarget")
-
-    @property
-    def active(self) -> bool:
-        """Whether it may still have pods or make new ones."""
-        return self.complete is None and self.failed is None
-
-    @cached_property
-    def failures(self) -> int:
-        """Failed pods that counted."""
-        return int(self._status.get("failed") or 0)
-
-    @cached_property
-    def succeeded(self) -> int:
-        """Pods, or indexes, that ended well."""
-        return int(self._status.get("succeeded") or 0)
-
-    @cached_property
-    def started(self) -> datetime | None:
-        """When it began or was resumed."""
-        return moment(self._status.get("startTime"))
-
-    @cached_property
-    def created(self) -> datetime | None:
-        """When it was created."""
-        return moment(self.raw["metadata"].get("creationTimestamp"))
-
-    @cached_property
-    def _spec(self) -> Mapping[str, Any]:
-        return self.raw.get("spec") or {}
-
-    @cached_property
-    def _status(self) -> Mapping[str, Any]:
-        return self.raw.get("status") or {}
-
-
-@dataclass(frozen=True)
 class PodView:
     """A pod of a stage."""
 
@@ -197,7 +73,7 @@ class PodView:
     @cached_property
     def stage(self) -> str:
         """Full name of its stage."""
-        return _label(self.raw, names.STAGE)
+        return label_of(self.raw, names.STAGE)
 
     @cached_property
     def job_uid(self) -> str:
@@ -208,7 +84,7 @@ class PodView:
     @cached_property
     def index(self) -> int:
         """Completion index; 0 where it has none."""
-        text = str(_annotations(self.raw).get(COMPLETION_INDEX) or _label(self.raw, COMPLETION_INDEX) or "0")
+        text = str(annotations_of(self.raw).get(COMPLETION_INDEX) or label_of(self.raw, COMPLETION_INDEX) or "0")
         return int(text) if text.isascii() and text.isdigit() else 0
 
     @cached_property
@@ -272,7 +148,7 @@ class PodView:
     @cached_property
     def evicted(self) -> str | None:
         """The node's words if it ended the pod because it ran out of something. Its own shutdown is no such thing."""
-        disruption = _condition(self._status, "DisruptionTarget")
+        disruption = condition_of(self._status, "DisruptionTarget")
         by_kubelet = disruption is not None and disruption.reason == KUBELET
         if not by_kubelet or self._status.get("reason") not in ("Evicted", None):
             return None
@@ -281,7 +157,7 @@ class PodView:
     @cached_property
     def disrupted(self) -> Said | None:
         """Why the cluster took it away: drain, preemption, a node that is gone or shuts down."""
-        return None if self.evicted is not None else _condition(self._status, "DisruptionTarget")
+        return None if self.evicted is not None else condition_of(self._status, "DisruptionTarget")
 
     @cached_property
     def node_lost(self) -> bool:
@@ -310,28 +186,6 @@ class PodView:
         return self.raw.get("status") or {}
 
 
-def owned_by(item: Object, uid: str) -> bool:
-    """Whether that FuseJob is the controller of the object."""
-    references = item["metadata"].get("ownerReferences") or ()
-    return any(reference.get("controller") and reference.get("uid") == uid for reference in references)
-
-
 def _named(containers: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The stage's own among containers or their states: meshes and policies put others beside it."""
     return next((container for container in containers if container.get("name") == CONTAINER), {})
-
-
-def _condition(status: Mapping[str, Any], kind: str) -> Said | None:
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == kind and condition.get("status") == "True":
-            at = moment(condition.get("lastTransitionTime"))
-            return Said(str(condition.get("reason", "")), str(condition.get("message", "")), at)
-    return None
-
-
-def _label(item: Object, name: str) -> str:
-    return str((item["metadata"].get("labels") or {}).get(name, ""))
-
-
-def _annotations(item: Object) -> Mapping[str, Any]:
-    return item["metadata"].get("annotations") or {}
