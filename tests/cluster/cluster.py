@@ -203,12 +203,17 @@ class Cluster:
 
 
 def until(probe: Callable[[], _T], what: str, seconds: float = 60) -> _T:
-    """What `probe` gives once that is true; raises TimeoutError with its last answer."""
+    """What `probe` gives once that is true; raises TimeoutError with its last answer.
+
+    It is asked ever less often: a kubectl every tenth of a second would take a core from what is waited for.
+    """
     deadline = time.monotonic() + seconds
+    pause = 0.1
     while not (answer := probe()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {seconds:.0f} s; last: {answer!r}")
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause = min(pause * 1.25, 2.0)
     return answer
 
 
