@@ -338,19 +338,28 @@ def test_check_finds_what_is_missing(cluster: Cluster) -> None:
 # --- for real ---
 
 
+DEFAULT_IMAGE = "docker.io/library/fusechat-operator:0.1.0"
+_CTR = ("ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io", "images")
+
+
 @contextmanager
 def _on_node(cluster: Cluster) -> Iterator[None]:
-    """Installed with the node's own copy of the image under the very name that the chart's defaults have."""
-    image = installation.operator_image()
-    name = cluster.load_image(image)
-    flags = [f"--set=image.repository={name.rpartition(':')[0]}", f"--set=image.tag={name.rpartition(':')[2]}"]
+    """`helm install fusechat charts/fusechat` with its defaults: the node has an image of that name."""
+    name = cluster.load_image(installation.operator_image())
+    if cluster.node is None:
+        values = [f"--set=image.repository={name.rpartition(':')[0]}", f"--set=image.tag={name.rpartition(':')[2]}"]
+    else:
+        values = []
+        cluster.node_exec(*_CTR, "tag", "--force", name, DEFAULT_IMAGE)
     # CRDs of other tests in this session are not helm's
-    ownership = [f"--namespace={HOME}", "--create-namespace", "--take-ownership"]
-    cluster.helm("install", RELEASE, str(CHART), *ownership, "--wait", "--timeout=3m", *flags)
+    flags = [f"--namespace={HOME}", "--create-namespace", "--take-ownership", "--wait", "--timeout=3m"]
     try:
+        cluster.helm("install", RELEASE, str(CHART), *flags, *values)
         yield
     finally:
-        cluster.helm("uninstall", RELEASE, f"--namespace={HOME}", "--wait")
+        cluster.helm("uninstall", RELEASE, f"--namespace={HOME}", "--ignore-not-found", "--wait")
+        if cluster.node is not None:
+            cluster.node_exec(*_CTR, "rm", DEFAULT_IMAGE)
 
 
 def test_installed_on_a_node_it_is_available_and_helm_test_passes(node_cluster: Cluster) -> None:
