@@ -26,19 +26,26 @@ def started(
     given: Given, stages: Sequence[Stage], entries: Sequence[StageStatus], *, new_runs: bool, queue: str | None
 ) -> Started:
     """Starts what may start, in the plan's order. `new_runs`: False where a failure or `suspend` forbids them; a gang
-    that runs gets its Service back all the same."""
+    that runs gets its Service back all the same.
+
+    The first failure ends a pass: what was refused before comes last, not to keep others from being made, and a stage's
+    children stay together: a Job must not meet somebody else's ConfigMap or Service in the place of its own.
+    """
     now = {entry.name: entry for entry in entries}
     gang_names = frozenset(stage.name for stage in stages if stage.planned and is_gang(stage.planned))
     creates: list[Create] = []
+    refused: list[Create] = []
     for stage in stages:
         entry = now[stage.name]
         if new_runs and _wants_a_run(stage, entry, now):
             now[stage.name] = entry = _entry(given, stage, entry, now.values(), gang_names, queue)
-            if entry.finished_at is None and entry.reason in (reasons.STARTING, reasons.CREATE_FAILED):
+            if entry.finished_at is None and entry.reason == reasons.STARTING:
                 creates += _missing(given, stage)
+            elif entry.finished_at is None and entry.reason == reasons.CREATE_FAILED:
+                refused += _missing(given, stage)
         elif stage.active and stage.job and not stage.job.suspended and entry.finished_at is None:
             creates += _missing(given, stage, beside_the_job=True)
-    return Started(tuple(now.values()), tuple(_refused_last(given, creates)))
+    return Started(tuple(now.values()), (*creates, *refused))
 
 
 def _wants_a_run(stage: Stage, entry: StageStatus, now: Mapping[str, StageStatus]) -> bool:
@@ -105,8 +112,3 @@ def _refusal(given: Given, stage: Stage) -> str:
         if refused is not None:
             return f"{child['kind']} {child['metadata']['name']} cannot be created: {refused.message}"
     return ""
-
-
-def _refused_last(given: Given, creates: Iterable[Create]) -> list[Create]:
-    """The first failure ends a pass: what was refused before is not to keep others from being made."""
-    return sorted(creates, key=lambda create: create.manifest["metadata"]["name"] in given.observed.refused)

@@ -330,6 +330,11 @@ class Cluster:
             words = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
             pod["status"]["conditions"] = [words | {"message": NO_NODE}]
             return
+        maps = [volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if "configMap" in volume]
+        if any(name not in self.config_maps for name in maps):
+            return  # the volume cannot be mounted
+        if maps:
+            pod["mounted"] = self.config_maps[maps[0]]["data"]["job.yaml"]
         pod["status"] = {"phase": "Running", "containerStatuses": [_container({"running": {"startedAt": self.time}})]}
 
     def _gang_is_whole(self, pod: Json) -> bool:
@@ -381,8 +386,7 @@ class Cluster:
 
     def planned_by(self, pod: Json) -> Any:
         """The job in the ConfigMap that prepare's pod mounts."""
-        volume = next(v for v in pod["spec"]["volumes"] if "configMap" in v)
-        document = json.loads(self.config_maps[volume["configMap"]["name"]]["data"]["job.yaml"])
+        document = json.loads(pod["mounted"])
         return parsed(document | {"metadata": {"name": "job", "namespace": "lab"}})
 
     # trouble

@@ -231,6 +231,15 @@ def test_a_name_that_somebody_else_has_is_told_and_waited_for() -> None:
     assert cluster.holds("Complete")
 
 
+def test_prepare_never_reads_somebody_elses_config_map() -> None:
+    cluster = Cluster(fusejob(spec()))
+    cluster.foreign = {cluster.decide().actions[0].manifest["metadata"]["name"]}  # type: ignore[union-attr]
+    for _ in range(5):
+        cluster.look()
+    assert cluster.jobs == {}
+    assert cluster.condition("Reconciling").reason == "CreateFailed"
+
+
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 

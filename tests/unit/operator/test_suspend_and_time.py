@@ -34,6 +34,19 @@ def test_suspend_patches_active_jobs_and_keeps_finished_indexes() -> None:
     assert cluster.entry("extract-p").preemptions == 0
 
 
+def test_a_suspended_gang_was_neither_preempted_nor_did_it_fail() -> None:
+    """Its pods end as failed, and the Job controller counts that against a back-off limit of 0."""
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    cluster.until_running("fuse-a")
+    suspend(cluster, True)
+    cluster.settle()
+    assert cluster.entry("fuse-a").state == "Suspended"
+    suspend(cluster, False)
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert (cluster.entry("fuse-a").preemptions, cluster.entry("fuse-a").attempt) == (0, 0)
+
+
 def test_nothing_starts_while_suspended() -> None:
     cluster = Cluster(fusejob(spec("a", suspend=True)))
     cluster.settle()
