@@ -72,7 +72,8 @@ def owner_reference(owner: Owner) -> dict[str, Any]:
         "name": owner.name,
         "uid": owner.uid,
         "controller": True,
-        "blockOwnerDeletion": True,
+        # true would ask for rights on fusejobs/finalizers where OwnerReferencesPermissionEnforcement is on (OpenShift)
+        "blockOwnerDeletion": False,
     }
 
 

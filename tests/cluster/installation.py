@@ -46,9 +46,9 @@ def installed(cluster: Cluster, *values: str) -> Iterator[str]:
         settings += [f"--set={prefix}.repository={repository}", f"--set={prefix}.tag={tag}"]
         settings += [f"--set={prefix}.pullPolicy=Never"]
     with TIMES.part("helm install"):
-        cluster.helm(
-            "install", "fusechat", str(CHART), f"--namespace={NAMESPACE}", "--create-namespace", "--wait", *settings
-        )
+        # the CRD may be there already: from an earlier installation, which keeps it, or applied by a test
+        flags = (f"--namespace={NAMESPACE}", "--create-namespace", "--take-ownership", "--wait")
+        cluster.helm("install", "fusechat", str(CHART), *flags, *settings)
     try:
         yield NAMESPACE
     finally:

@@ -36,7 +36,7 @@ def test_every_child_belongs_to_its_fuse_job_and_bears_full_names(child: Object)
     (reference,) = child["metadata"]["ownerReferences"]
     assert (reference["uid"], reference["kind"], reference["name"]) == (OWNER.uid, "FuseJob", OWNER.name)
     assert reference["controller"] is True
-    assert reference["blockOwnerDeletion"] is True
+    assert reference["blockOwnerDeletion"] is False
     assert child["metadata"]["namespace"] == OWNER.namespace
     labels = child["metadata"]["labels"]
     assert labels[names.JOB] == OWNER.name
