@@ -65,7 +65,7 @@ def child_name(owner: Owner, stage_name: str, digest12: str, attempt: int) -> st
 
 
 def owner_reference(owner: Owner) -> dict[str, Any]:
-    """The FuseJob as the controller of a child. Foreground deletion of the FuseJob waits for it."""
+    """The FuseJob as the controller of a child, which goes when it goes."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
