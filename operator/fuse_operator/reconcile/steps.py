@@ -211,10 +211,17 @@ def _going(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
     return _pending(entry, job, _or_the_last_end(why, pods, entry, terms))
 
 
-def _runs(entry: StageStatus, job: JobView, pods: Iterable[PodView]) -> bool:
+def _runs(entry: StageStatus, job: JobView, pods: tuple[PodView, ...]) -> bool:
     if not job.gang:
-        return any(pod.running and not pod.deleting for pod in pods)
+        return any(pod.running and not pod.deleting for pod in pods) or _all_ended_well(entry, job, pods)
     return gangs.runs_fully(job, pods) or (entry.state == "Running" and entry.job_name == job.name)
+
+
+def _all_ended_well(entry: StageStatus, job: JobView, pods: Iterable[PodView]) -> bool:
+    """Whether every process is done, and Kubernetes has yet to say so of pods and Job. Such a stage waits for
+    nothing and is not to be stopped."""
+    well = {pod.index for pod in pods if pod.terminated and pod.terminated.exit_code == 0}
+    return bool(well) and well | ranges.read(entry.finished_workers) >= set(range(job.completions))
 
 
 def _too_late(job: JobView, terms: Terms) -> bool:

@@ -1,0 +1,66 @@
+"""Between the end of a stage's process and the end of its Job: kubelet first says that the container ended, then that
+the pod did, then the Job controller counts it. Every stage passes through this, for a second or two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fuse_operator.model import Delete
+
+from fusechat.plan.messages import ErrorSummary
+from tests.unit.operator.fusejobs import fusejob, spec
+from tests.unit.operator.simulated import GOOD, Cluster, Ending
+
+BAD_DATA = Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation."))
+
+
+def running(stage: str, **fields: Any) -> Cluster:
+    """A cluster in which that stage runs."""
+    cluster = Cluster(fusejob(spec("a", **fields)))
+    cluster.until(lambda it: any(e.name == stage and e.state == "Running" for e in it.status.stages))
+    return cluster
+
+
+def end(cluster: Cluster, stage: str, phase: str, ending: Ending = GOOD) -> None:
+    """The processes of its pods have ended; the Job does not say so yet."""
+    for pod in cluster.pods_at(stage):
+        cluster.end(pod, ending)
+        pod["status"]["phase"] = phase
+
+
+@pytest.mark.parametrize("phase", ["Running", "Succeeded"])
+@pytest.mark.parametrize(("stage", "workers"), [("extract-p", 2), ("evaluate-p", 1)])
+def test_a_stage_whose_processes_ended_well_is_running_until_its_job_is_complete(
+    stage: str, workers: int, phase: str
+) -> None:
+    cluster = running(stage, workers=workers)
+    end(cluster, stage, phase)
+    cluster.look()
+    assert cluster.entry(stage).state == "Running"
+
+
+def test_a_stage_that_has_just_ended_is_not_stopped_because_another_failed() -> None:
+    cluster = running("evaluate-p")
+    end(cluster, "evaluate-p", "Running")
+    end(cluster, "extract-p", "Failed", BAD_DATA)
+    cluster.controllers()
+    made = len(cluster.log)
+    for _ in range(3):
+        cluster.look()
+    assert cluster.entry("extract-p").state == "Failed"
+    assert cluster.entry("evaluate-p").state == "Running"
+    assert [action for action in cluster.log[made:] if isinstance(action, Delete)] == []
+
+
+def test_a_stage_that_has_just_ended_is_not_made_anew_by_an_edit() -> None:
+    cluster = running("evaluate-p")
+    end(cluster, "evaluate-p", "Running")
+    made = len(cluster.log)
+    assert cluster.fusejob is not None
+    cluster.edit(cluster.fusejob["spec"] | {"podTemplateOverrides": [{"stages": ["*"], "labels": {"team": "nine"}}]})
+    for _ in range(3):
+        cluster.look()
+    assert [
+        action.name for action in cluster.log[made:] if isinstance(action, Delete) and "evaluate-p" in action.name
+    ] == []
