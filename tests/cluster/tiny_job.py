@@ -1,0 +1,46 @@
+"""The tiny job of `tests/tiny.py` as a FuseJob on a cluster: its models and rows in a bucket, its pods small."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from tests import tiny
+from tests.cluster.demo_job import Bucket
+
+_SMALL = {"requests": {"cpu": "400m", "memory": "256Mi"}}
+"""Of every pod: on two cores four run side by side."""
+_FUSION = {"targets": ["Pairwise"], "lmLossWeight": 0.5, "learningRate": 1e-3, "globalBatchSize": 8}
+
+
+def upload(directory: Path, bucket: Bucket) -> None:
+    """Models and rows under `tiny/` of the bucket; `directory` is for making them."""
+    tiny.write_models(directory / "models")
+    tiny.write_rows(directory / "rows.jsonl", tiny.conversations(40))
+    client = bucket.server.client()
+    for path in sorted(file for file in directory.rglob("*") if file.is_file()):
+        client.upload_file(str(path), bucket.name, f"tiny/{path.relative_to(directory)}")
+
+
+def job(bucket: Bucket, name: str, *overrides: dict[str, Any], sources: tuple[str, ...] = ("a",), **spec: Any) -> Any:
+    """The FuseJob. `overrides`: entries of podTemplateOverrides; `spec` replaces fields, of `fusion` some."""
+    models = {each: Path(each) for each in ("pivot", *sources)}
+    outputs = f"s3://{bucket.name}/outputs"
+    document = tiny.job_document(
+        models, Path("rows.jsonl"), outputs, merge={"methods": [{"name": "varm", "type": "VaRM"}]}
+    )
+    found: dict[str, Any] = copy.deepcopy(document["spec"])
+    for model in (found["pivot"], *found["sources"]):
+        model["model"]["uri"] = f"s3://{bucket.name}/tiny/models/{model['name']}"
+    found["dataset"]["uri"] = f"s3://{bucket.name}/tiny/rows.jsonl"
+    found["storage"]["s3"] = {
+        "endpoint": bucket.server.pod_endpoint,
+        "region": "us-east-1",
+        "credentialsSecretRef": {"name": bucket.secret()["metadata"]["name"]},
+    }
+    found["extraction"]["workers"] = 1
+    found["retry"] = {"attempts": 2}
+    found["fusion"] = {**_FUSION, "epochs": 1, "microBatchSize": 4, "saveSteps": 2} | spec.pop("fusion", {})
+    found["podTemplateOverrides"] = [{"stages": ["*"], "resources": _SMALL}, *overrides]
+    return document | {"metadata": {"name": name}, "spec": found | spec}
