@@ -11,10 +11,10 @@ help: ## list the targets
 
 setup: $(READY) ## make the environment (done by every other target)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt overrides.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --overrides overrides.txt \
 		--editable '.[ml,operator,dev]'
 	touch $@
 
