@@ -147,10 +147,12 @@ class Cluster:
     def audit_events(self) -> list[dict[str, Any]]:
         """All requests so far, oldest first, with `user`, `verb`, `objectRef`, `responseStatus`, `userAgent`, ...
 
-        A watch appears when it began (`stage` ResponseStarted) and when it ended (ResponseComplete).
+        A watch appears when it began (`stage` ResponseStarted) and when it ended (ResponseComplete). Whoever could not
+        say who they are has the `username` "".
         """
         with self._own_control_plane().audit_log.open(encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines if line.endswith("\n")]
+            events = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [event | {"user": {"username": ""} | event["user"]} for event in events]
 
     def load_image(self, image: Image) -> str:
         """Puts an image where the node finds it; gives its name for a pod (with `imagePullPolicy: Never`).

@@ -15,7 +15,7 @@ from tests.cluster import fusejobs
 from tests.cluster.cluster import Cluster, until
 from tests.cluster.fusejobs import STAGES, condition, small, stage, states, wait_for_stage, wait_until
 from tests.cluster.kubelet_by_hand import Ends, KubeletByHand, Pod, planned
-from tests.cluster.operators import Installation, connect, installation, quiet
+from tests.cluster.operators import Installation, Operator, connect, installation, quiet
 
 
 @pytest.fixture
@@ -165,11 +165,19 @@ def test_deleting_the_fusejob_deletes_all_that_was_made_for_it(installed: Instal
     assert operator.metric("fusechat_reconcile_errors_total") == 0
 
 
+def _settled(operator: Operator) -> float:
+    """Events that it received, once none came for five seconds: other tests' namespaces may be going."""
+    received = -1.0
+    while (now := operator.metric("fusechat_watch_events_total")) != received:
+        received = now
+        time.sleep(5)
+    return received
+
+
 def test_pods_of_others_are_not_received(control_plane: Cluster, namespace: str, tmp_path: Path) -> None:
     with installation(control_plane, namespace, tmp_path, cluster_wide=True) as installed:
         operator = installed.start().wait_until_leading()
-        time.sleep(3)
-        before = operator.metric("fusechat_watch_events_total")
+        before = _settled(operator)
         control_plane.apply(*[_foreign_pod(n) for n in range(10)], namespace=namespace)
         own = _foreign_pod(99)
         own["metadata"]["labels"] = {names.MANAGED_BY: names.MANAGER}
