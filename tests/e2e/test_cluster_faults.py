@@ -232,7 +232,8 @@ def _signal(user: User, name: str) -> None:
 
 
 def _operators(user: User) -> list[Manifest]:
-    return user.cluster.list("pods", installation.NAMESPACE, "app.kubernetes.io/name=fusechat")
+    selector = "app.kubernetes.io/name=fusechat,app.kubernetes.io/component=operator"
+    return user.cluster.list("pods", installation.NAMESPACE, selector)
 
 
 def _leader(user: User) -> str:
