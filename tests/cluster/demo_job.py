@@ -19,6 +19,7 @@ from tests.cluster.times import TIMES
 
 _JOB = Path(__file__).parents[2] / "examples" / "demo" / "fusejob.yaml"
 _SECRET = "demo-storage"
+_REGION = "us-east-1"
 CPU_REQUEST = "600m"
 """Of a pod; on two cores three run side by side and the others wait for capacity."""
 
@@ -33,12 +34,17 @@ class Bucket:
     @property
     def environment(self) -> dict[str, str]:
         """For processes on this machine."""
-        return {**self.server.environment, "AWS_ENDPOINT_URL_S3": self.server.endpoint, "AWS_REGION": "us-east-1"}
+        return {**self.server.environment, "AWS_ENDPOINT_URL_S3": self.server.endpoint, "AWS_REGION": _REGION}
 
     def secret(self) -> dict[str, Any]:
         """The Secret that the job's `credentialsSecretRef` names."""
         data = self.server.environment
         return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": _SECRET}, "stringData": data}
+
+
+def s3_settings(endpoint: str) -> dict[str, Any]:
+    """`storage.s3` of a job that reads and writes a bucket at that address."""
+    return {"endpoint": endpoint, "region": _REGION, "credentialsSecretRef": {"name": _SECRET}}
 
 
 def made() -> Path:
@@ -64,10 +70,7 @@ def job(bucket: Bucket, *, name: str, storage: str, on_cluster: bool = True) -> 
     fusejob["metadata"] = {"name": name}
     spec = _with_uris_in(fusejob["spec"], f"s3://{bucket.name}/demo/")
     endpoint = bucket.server.pod_endpoint if on_cluster else bucket.server.endpoint
-    spec["storage"] = {
-        "uri": f"s3://{bucket.name}/{storage}",
-        "s3": {"endpoint": endpoint, "region": "us-east-1", "credentialsSecretRef": {"name": _SECRET}},
-    }
+    spec["storage"] = {"uri": f"s3://{bucket.name}/{storage}", "s3": s3_settings(endpoint)}
     spec["extraction"]["workers"] = 2
     spec["fusion"] |= {"nodes": 2, "processesPerNode": 1, "deepspeed": {"zeroStage": 2}}
     requests = {"requests": {"cpu": CPU_REQUEST, "memory": "1Gi"}}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import tiny
-from tests.cluster.demo_job import Bucket
+from tests.cluster.demo_job import Bucket, s3_settings
 
 _SMALL = {"requests": {"cpu": "400m", "memory": "256Mi"}}
 """Of every pod: on two cores four run side by side."""
@@ -34,11 +34,7 @@ def job(bucket: Bucket, name: str, *overrides: dict[str, Any], sources: tuple[st
     for model in (found["pivot"], *found["sources"]):
         model["model"]["uri"] = f"s3://{bucket.name}/tiny/models/{model['name']}"
     found["dataset"]["uri"] = f"s3://{bucket.name}/tiny/rows.jsonl"
-    found["storage"]["s3"] = {
-        "endpoint": bucket.server.pod_endpoint,
-        "region": "us-east-1",
-        "credentialsSecretRef": {"name": bucket.secret()["metadata"]["name"]},
-    }
+    found["storage"]["s3"] = s3_settings(bucket.server.pod_endpoint)
     found["extraction"]["workers"] = 1
     found["retry"] = {"attempts": 2}
     found["fusion"] = {**_FUSION, "epochs": 1, "microBatchSize": 4, "saveSteps": 2} | spec.pop("fusion", {})

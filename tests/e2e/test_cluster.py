@@ -23,6 +23,7 @@ from tests.cluster import demo_job, installation
 from tests.cluster.cluster import Cluster, until
 from tests.cluster.demo_job import Bucket
 from tests.cluster.fixtures import ClusterS3
+from tests.cluster.fusejobs import condition, states
 from tests.e2e.command import ENVIRONMENT
 
 pytestmark = pytest.mark.timeout(2400, func_only=True)
@@ -102,21 +103,16 @@ def _apply(cluster: Cluster, namespace: str, job: dict[str, Any]) -> None:
     cluster.kubectl("apply", f"--namespace={namespace}", "--filename=-", input=json.dumps(job))
 
 
-def _condition(fusejob: dict[str, Any], name: str) -> str:
-    conditions = fusejob.get("status", {}).get("conditions", [])
-    return next((each["status"] for each in conditions if each["type"] == name), "Unknown")
-
-
 def _stages(fusejob: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {stage["name"]: stage for stage in fusejob["status"].get("stages", [])}
 
 
 def _until_complete(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
     def ended(fusejob: dict[str, Any]) -> bool:
-        return "True" in (_condition(fusejob, "Complete"), _condition(fusejob, "Failed"))
+        return "True" in (condition(fusejob, "Complete"), condition(fusejob, "Failed"))
 
     fusejob = cluster.wait_for("fusejob", name, namespace, ended, seconds=JOB_SECONDS)
-    assert _condition(fusejob, "Complete") == "True", json.dumps(fusejob["status"], indent=1)
+    assert condition(fusejob, "Complete") == "True", json.dumps(fusejob["status"], indent=1)
     return fusejob
 
 
@@ -203,7 +199,7 @@ def begun_on_the_cluster(
 
     The report names its job, so this one has the name of the other, which is deleted first.
     """
-    assert _condition(begun_on_the_laptop[1], "Complete") == "True"
+    assert condition(begun_on_the_laptop[1], "Complete") == "True"
     node_cluster.delete("fusejob", "demo", namespace)
     laptop = _laptop(bucket, tmp_path_factory.mktemp("laptop"), name="demo", storage="begun-on-the-cluster")
     _apply(node_cluster, namespace, demo_job.job(bucket, name="demo", storage="begun-on-the-cluster"))
@@ -212,7 +208,7 @@ def begun_on_the_cluster(
         "fusejob",
         "demo",
         namespace,
-        lambda fusejob: aligned <= {name for name, it in _stages(fusejob).items() if it["state"] == "Complete"},
+        lambda fusejob: aligned <= {name for name, state in states(fusejob).items() if state == "Complete"},
         seconds=JOB_SECONDS,
     )
     node_cluster.delete("fusejob", "demo", namespace)

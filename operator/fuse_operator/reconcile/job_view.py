@@ -8,32 +8,14 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from fuse_operator.model import Object
-from fuse_operator.reconcile.raw import Said, annotations_of, condition_of, label_of
+from fuse_operator.reconcile.raw import ChildView, Said, annotations_of, condition_of, label_of
 from fuse_operator.reconcile.times import moment
 from fusechat.manifests import names
 
 
 @dataclass(frozen=True)
-class JobView:
+class JobView(ChildView):
     """A child Job."""
-
-    raw: Object
-
-    @cached_property
-    def name(self) -> str:
-        """Name."""
-        return str(self.raw["metadata"]["name"])
-
-    @cached_property
-    def uid(self) -> str:
-        """UID."""
-        return str(self.raw["metadata"].get("uid", ""))
-
-    @cached_property
-    def stage(self) -> str:
-        """Full name of its stage; empty if it bears none."""
-        return label_of(self.raw, names.STAGE)
 
     @cached_property
     def digest(self) -> str:
@@ -55,11 +37,6 @@ class JobView:
     def worker_image(self) -> str:
         """The worker image that its plan is for; prepare only."""
         return str(annotations_of(self.raw).get(names.WORKER_IMAGE, ""))
-
-    @cached_property
-    def deleting(self) -> bool:
-        """Whether it has been deleted and waits for its pods."""
-        return "deletionTimestamp" in self.raw["metadata"]
 
     @cached_property
     def suspended(self) -> bool:

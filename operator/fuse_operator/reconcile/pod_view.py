@@ -8,10 +8,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from fuse_operator.model import Object
-from fuse_operator.reconcile.raw import Said, annotations_of, condition_of, label_of
+from fuse_operator.reconcile.raw import ChildView, Said, annotations_of, condition_of, label_of
 from fuse_operator.reconcile.times import moment
-from fusechat.manifests import names
 from fusechat.plan.messages import StageMessage
 
 CONTAINER = "stage"
@@ -55,25 +53,8 @@ class Terminated:
 
 
 @dataclass(frozen=True)
-class PodView:
+class PodView(ChildView):
     """A pod of a stage."""
-
-    raw: Object
-
-    @cached_property
-    def name(self) -> str:
-        """Name."""
-        return str(self.raw["metadata"]["name"])
-
-    @cached_property
-    def uid(self) -> str:
-        """UID."""
-        return str(self.raw["metadata"].get("uid", ""))
-
-    @cached_property
-    def stage(self) -> str:
-        """Full name of its stage."""
-        return label_of(self.raw, names.STAGE)
 
     @cached_property
     def job_uid(self) -> str:
@@ -96,11 +77,6 @@ class PodView:
     def ended(self) -> bool:
         """Whether nothing of it runs any more or will."""
         return self.phase in ("Succeeded", "Failed")
-
-    @cached_property
-    def deleting(self) -> bool:
-        """Whether it has been told to stop."""
-        return "deletionTimestamp" in self.raw["metadata"]
 
     @cached_property
     def running(self) -> bool:

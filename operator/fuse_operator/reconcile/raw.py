@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from fuse_operator.model import Object
 from fuse_operator.reconcile.times import moment
+from fusechat.manifests import names
 
 
 @dataclass(frozen=True)
@@ -43,3 +45,30 @@ def label_of(item: Object, name: str) -> str:
 def annotations_of(item: Object) -> Mapping[str, Any]:
     """All of them."""
     return item["metadata"].get("annotations") or {}
+
+
+@dataclass(frozen=True)
+class ChildView:
+    """What is read alike of every child."""
+
+    raw: Object
+
+    @cached_property
+    def name(self) -> str:
+        """Name."""
+        return str(self.raw["metadata"]["name"])
+
+    @cached_property
+    def uid(self) -> str:
+        """UID."""
+        return str(self.raw["metadata"].get("uid", ""))
+
+    @cached_property
+    def stage(self) -> str:
+        """Full name of its stage; empty if it bears none."""
+        return label_of(self.raw, names.STAGE)
+
+    @cached_property
+    def deleting(self) -> bool:
+        """Whether it has been deleted: a pod is told to stop, a Job waits for its pods."""
+        return "deletionTimestamp" in self.raw["metadata"]
