@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fusechat.manifests import names
 from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import digests, fusejob, parsed, spec
-from tests.unit.operator.simulated import GOOD, Cluster, Ending, Turn, always_good
+from tests.unit.operator.nodes import GOOD, Ending, Turn, always_good
+from tests.unit.operator.simulated import Cluster
 
 BASE = spec("a", nodes=2, workers=2)
 EDITS: list[dict[str, Any]] = [
@@ -107,7 +108,7 @@ def play(cluster: Cluster, move: tuple[Any, ...]) -> None:
         case ("retry", number):
             cluster.retry(str(number))
         case ("no node", stage):
-            cluster.unschedulable.add(stage)
+            cluster.nodes.unschedulable.add(stage)
     cluster.check()
 
 
@@ -135,10 +136,10 @@ def take_the_next_name(cluster: Cluster) -> None:
 
 def finish(cluster: Cluster, value: dict[str, Any]) -> None:
     """The trouble ends; a job that failed is tried again."""
-    cluster.unschedulable.clear()
+    cluster.nodes.unschedulable.clear()
     cluster.foreign.clear()
     cluster.refused.clear()
-    cluster.script = always_good
+    cluster.nodes.script = always_good
     cluster.edit(value | {"suspend": False})
     cluster.settle()
     if cluster.holds("Failed"):
@@ -159,8 +160,8 @@ def assert_done(cluster: Cluster) -> None:
     assert cluster.holds("Complete")
     assert {entry.name: entry.digest for entry in cluster.status.stages} == expected
     assert all(entry.state == "Complete" for entry in cluster.status.stages)
-    assert {digest for name, digest in expected.items() if name != "prepare"} <= cluster.storage
-    assert len(cluster.made) == len(set(cluster.made))
+    assert {digest for name, digest in expected.items() if name != "prepare"} <= cluster.nodes.storage
+    assert len(cluster.nodes.made) == len(set(cluster.nodes.made))
 
 
 @MANY
@@ -175,7 +176,7 @@ def test_any_road_leads_to_the_same_end(road: list[tuple[Any, ...]], troubles: l
             left.remove(found)
         return found[1] if found else GOOD
 
-    cluster.script = script
+    cluster.nodes.script = script
     for move in road:
         play(cluster, move)
     assert cluster.fusejob is not None

@@ -11,7 +11,8 @@ from fuse_operator.model import Create, Delete
 from fusechat.manifests import names
 from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import WORKER, digests, fusejob, parsed, spec
-from tests.unit.operator.simulated import GOOD, Cluster, Ending
+from tests.unit.operator.nodes import GOOD, Ending
+from tests.unit.operator.simulated import Cluster
 
 BAD_DATA = Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation."))
 
@@ -28,7 +29,7 @@ def uids(cluster: Cluster) -> dict[str, str]:
 def test_a_source_added_to_a_finished_job_runs_only_what_is_absent() -> None:
     cluster = Cluster(fusejob(spec("a")))
     cluster.settle()
-    before, made = uids(cluster), set(cluster.made)
+    before, made = uids(cluster), set(cluster.nodes.made)
     cluster.edit(spec("a", "b"))
     cluster.settle()
     assert cluster.holds("Complete")
@@ -44,7 +45,7 @@ def test_a_source_added_to_a_finished_job_runs_only_what_is_absent() -> None:
         "evaluate-merge-varm",
         "report",
     }
-    assert set(cluster.made) - made == {expected[stage] for stage in new}
+    assert set(cluster.nodes.made) - made == {expected[stage] for stage in new}
     for stage in ("extract-p", "align-a", "fuse-a"):
         assert uids(cluster)[stage] == before[stage]
 
@@ -64,7 +65,7 @@ def test_until_the_new_plan_is_known_running_stages_go_on_and_none_starts() -> N
     cluster = Cluster(fusejob(spec("a")))
     cluster.until_running("extract-p")
     before = uids(cluster)
-    cluster.unschedulable = {"prepare"}
+    cluster.nodes.unschedulable = {"prepare"}
     cluster.edit(spec("a", "b"))
     for _ in range(10):
         cluster.look()
@@ -75,7 +76,7 @@ def test_until_the_new_plan_is_known_running_stages_go_on_and_none_starts() -> N
     assert cluster.entry("extract-p").state == "Complete"
     assert "align-a" not in cluster.stages_of_jobs()
     assert cluster.condition("Reconciling").status == "True"
-    cluster.unschedulable.clear()
+    cluster.nodes.unschedulable.clear()
     cluster.settle()
     assert cluster.holds("Complete")
 
@@ -83,7 +84,7 @@ def test_until_the_new_plan_is_known_running_stages_go_on_and_none_starts() -> N
 def test_if_the_new_plan_cannot_be_made_running_stages_are_stopped_and_the_job_fails() -> None:
     cluster = Cluster(fusejob(spec("a")))
     cluster.until_running("extract-p")
-    cluster.script = lambda turn: BAD_DATA if turn.stage == "prepare" else GOOD
+    cluster.nodes.script = lambda turn: BAD_DATA if turn.stage == "prepare" else GOOD
     cluster.edit(spec("a", "b"))
     cluster.until(lambda it: it.holds("Failed"))
     assert cluster.entry("extract-p").state in ("Stopped", "Complete")
@@ -92,7 +93,7 @@ def test_if_the_new_plan_cannot_be_made_running_stages_are_stopped_and_the_job_f
         cluster.kubelets()
         cluster.look()
     assert not [pod for pod in cluster.pods.values() if pod["status"]["phase"] == "Running"]
-    cluster.script = lambda _: GOOD
+    cluster.nodes.script = lambda _: GOOD
     cluster.edit(spec("a"))  # the plan of before is still known
     written = len(cluster.log)
     cluster.settle()
@@ -132,13 +133,13 @@ def test_same_digest_other_template_running_goes_on_as_template_outdated() -> No
 def test_same_digest_other_template_not_started_is_replaced_now() -> None:
     """A Pending stage, mended by one apply."""
     cluster = Cluster(fusejob(spec("a", **overrides(nodeSelector={"pool": "wrong"}))))
-    cluster.unschedulable = {"extract-p"}
+    cluster.nodes.unschedulable = {"extract-p"}
     cluster.until(lambda it: any(e.reason == "WaitingForCapacity" for e in it.status.stages))
     before = uids(cluster)["extract-p"]
     cluster.edit(spec("a", **overrides(nodeSelector={"pool": "right"})))
     cluster.look()
     assert any(isinstance(action, Delete) and action.uid == before for action in cluster.log)
-    cluster.unschedulable.clear()
+    cluster.nodes.unschedulable.clear()
     cluster.settle()
     assert cluster.holds("Complete")
     assert uids(cluster)["extract-p"] != before
@@ -147,11 +148,11 @@ def test_same_digest_other_template_not_started_is_replaced_now() -> None:
 
 def test_a_pending_prepare_is_mended_by_an_edit_too() -> None:
     cluster = Cluster(fusejob(spec("a", **overrides(nodeSelector={"pool": "wrong"}))))
-    cluster.unschedulable = {"prepare"}
+    cluster.nodes.unschedulable = {"prepare"}
     cluster.until(lambda it: any(e.reason == "WaitingForCapacity" for e in it.status.stages))
     cluster.edit(spec("a"))
     cluster.look()
-    cluster.unschedulable.clear()
+    cluster.nodes.unschedulable.clear()
     cluster.settle()
     assert cluster.holds("Complete")
 
@@ -162,12 +163,12 @@ def test_an_out_of_memory_stage_is_mended_by_one_apply() -> None:
     value["fusion"] = value["fusion"] | {"microBatchSize": 4}
     cluster = Cluster(fusejob(value))
     ending = Ending(71, ErrorSummary(71, "OutOfMemory", "Lower fusion.microBatchSize."))
-    cluster.script = lambda turn: ending if turn.stage == "fuse-a" else GOOD
+    cluster.nodes.script = lambda turn: ending if turn.stage == "fuse-a" else GOOD
     cluster.settle()
     assert cluster.condition("Failed").reason == "OutOfMemory"
     digest = cluster.entry("fuse-a").digest
     done = {stage: uid for stage, uid in uids(cluster).items() if cluster.entry(stage).state == "Complete"}
-    cluster.script = lambda _: GOOD
+    cluster.nodes.script = lambda _: GOOD
     cluster.edit(spec("a", nodes=2))
     cluster.settle()
     assert cluster.holds("Complete")
@@ -207,7 +208,7 @@ def test_terminal_is_sticky_whatever_becomes_of_the_children() -> None:
 
 def test_a_failed_job_stays_failed_whatever_becomes_of_the_children() -> None:
     cluster = Cluster(fusejob(spec("a")))
-    cluster.script = lambda turn: BAD_DATA if turn.stage == "extract-p" else GOOD
+    cluster.nodes.script = lambda turn: BAD_DATA if turn.stage == "extract-p" else GOOD
     cluster.settle()
     cluster.jobs.clear()
     cluster.pods.clear()
@@ -217,10 +218,10 @@ def test_a_failed_job_stays_failed_whatever_becomes_of_the_children() -> None:
 
 def failed_at(stage: str) -> Cluster:
     cluster = Cluster(fusejob(spec("a", nodes=2)))
-    cluster.script = lambda turn: BAD_DATA if turn.stage == stage else GOOD
+    cluster.nodes.script = lambda turn: BAD_DATA if turn.stage == stage else GOOD
     cluster.settle()
     assert cluster.holds("Failed")
-    cluster.script = lambda _: GOOD
+    cluster.nodes.script = lambda _: GOOD
     return cluster
 
 
@@ -277,14 +278,14 @@ def test_a_new_operator_version_stops_no_running_stage_and_replans_no_finished_j
 def test_a_plan_whose_stages_this_operator_does_not_know_is_made_anew() -> None:
     cluster = Cluster(fusejob(spec("a", nodes=2)))
     cluster.until_running("fuse-a")
-    before, made = uids(cluster), len(cluster.made)
+    before, made = uids(cluster), len(cluster.nodes.made)
     assert cluster.fusejob is not None
     cluster.fusejob["status"]["plan"]["stages"].pop()
     cluster.settle()
     assert cluster.holds("Complete")
     assert uids(cluster)["fuse-a"] == before["fuse-a"]
     assert cluster.entry("prepare").run == 1
-    assert len(cluster.made) > made
+    assert len(cluster.nodes.made) > made
 
 
 def test_an_output_that_was_deleted_from_the_storage_is_made_again_by_the_next_plan() -> None:
@@ -292,11 +293,11 @@ def test_an_output_that_was_deleted_from_the_storage_is_made_again_by_the_next_p
     cluster.settle()
     assert cluster.fusejob is not None
     lost = digests(parsed(cluster.fusejob))["extract-p"]
-    cluster.storage.discard(lost)
+    cluster.nodes.storage.discard(lost)
     cluster.edit(spec("a", "b"))
     cluster.settle()
     assert cluster.holds("Complete")
-    assert lost in cluster.storage
+    assert lost in cluster.nodes.storage
 
 
 def test_an_invalid_spec_fails_and_stops_what_runs_and_is_mended_by_an_edit() -> None:
@@ -321,7 +322,7 @@ def test_an_invalid_spec_fails_and_stops_what_runs_and_is_mended_by_an_edit() ->
 
 def test_the_deadline_restarts_on_an_edit() -> None:
     cluster = Cluster(fusejob(spec("a", activeDeadlineSeconds=100)))
-    cluster.unschedulable = {"extract-p"}
+    cluster.nodes.unschedulable = {"extract-p"}
     cluster.until_running("evaluate-p")
     cluster.pass_time(80)
     cluster.edit(spec("a", activeDeadlineSeconds=101))

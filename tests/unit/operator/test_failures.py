@@ -8,7 +8,8 @@ from fuse_operator.model import Create, Delete
 from fusechat.manifests import names
 from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import fusejob, spec
-from tests.unit.operator.simulated import GOOD, Cluster, Ending, Turn
+from tests.unit.operator.nodes import GOOD, Ending, Turn
+from tests.unit.operator.simulated import Cluster
 
 TEMPORARY = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
 BAD_DATA = Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation."))
@@ -19,7 +20,7 @@ KILLED = Ending(137, reason="OOMKilled", text="Killed")
 def once(stage: str, ending: Ending, times: int = 1) -> Cluster:
     """A cluster in which a stage's first pods end so."""
     cluster = Cluster(fusejob(spec("a", nodes=2, workers=2)))
-    cluster.script = lambda turn: ending if turn.stage == stage and turn.before < times else GOOD
+    cluster.nodes.script = lambda turn: ending if turn.stage == stage and turn.before < times else GOOD
     return cluster
 
 
@@ -129,7 +130,7 @@ def test_after_a_permanent_failure_nothing_new_starts_and_running_stages_finish(
     def script(turn: Turn) -> Ending:
         return BAD_DATA if turn.stage == "extract-a" else GOOD
 
-    cluster.script = script
+    cluster.nodes.script = script
     cluster.until_running("extract-a")
     for pod in cluster.pods_at("extract-a"):
         cluster.kubelets(pod["metadata"]["name"])
@@ -147,7 +148,7 @@ def test_after_a_permanent_failure_nothing_new_starts_and_running_stages_finish(
 
 def test_after_a_failure_what_waits_for_a_node_does_not_keep_the_job_from_ending() -> None:
     cluster = once("extract-a", BAD_DATA)
-    cluster.unschedulable = {"evaluate-p"}
+    cluster.nodes.unschedulable = {"evaluate-p"}
     cluster.settle()
     assert cluster.holds("Failed")
     assert cluster.entry("evaluate-p").state == "Stopped"
@@ -290,7 +291,7 @@ def test_an_eviction_by_the_kubelet_is_a_failure_and_names_the_resource(stage: s
 
 def test_without_a_queue_at_most_one_gang_is_incomplete() -> None:
     cluster = Cluster(fusejob(spec("a", "b", "c", nodes=2)))
-    cluster.unschedulable = {"fuse-a", "fuse-b", "fuse-c"}
+    cluster.nodes.unschedulable = {"fuse-a", "fuse-b", "fuse-c"}
     for _ in range(60):
         cluster.look()
         cluster.controllers()
@@ -299,7 +300,7 @@ def test_without_a_queue_at_most_one_gang_is_incomplete() -> None:
         cluster.pass_time(1)
     assert "fuse-a" in cluster.stages_of_jobs()
     assert cluster.entry("fuse-b").reason == "WaitingForGang"
-    cluster.unschedulable.clear()
+    cluster.nodes.unschedulable.clear()
     cluster.settle()
     assert cluster.holds("Complete")
 
@@ -319,7 +320,7 @@ def test_with_a_queue_gangs_are_admitted_by_it() -> None:
 
 def test_a_gang_that_does_not_run_fully_in_time_is_deleted_and_costs_no_attempt() -> None:
     cluster = Cluster(fusejob(spec("a", nodes=2)))
-    cluster.unschedulable = {"fuse-a"}
+    cluster.nodes.unschedulable = {"fuse-a"}
     cluster.until(lambda it: "fuse-a" in it.stages_of_jobs())
     cluster.controllers()
     cluster.kubelets()
@@ -336,7 +337,7 @@ def test_a_gang_that_does_not_run_fully_in_time_is_deleted_and_costs_no_attempt(
         cluster.controllers()
         cluster.kubelets()
     assert "fuse-a" not in cluster.stages_of_jobs()  # its nodes are free for others
-    cluster.unschedulable.clear()
+    cluster.nodes.unschedulable.clear()
     cluster.settle()
     assert cluster.holds("Complete")
 

@@ -9,7 +9,8 @@ from fuse_operator.model import Create, Delete
 from fusechat.manifests import names
 from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import digests, fusejob, parsed, plan_of, spec
-from tests.unit.operator.simulated import GOOD, Cluster, Ending, Turn
+from tests.unit.operator.nodes import GOOD, Ending, Turn
+from tests.unit.operator.simulated import Cluster
 
 
 def job_of(cluster: Cluster) -> Any:
@@ -47,7 +48,7 @@ def test_the_result_names_where_the_fused_model_lies() -> None:
 def test_what_another_job_made_is_not_made_again() -> None:
     cluster = Cluster(fusejob(spec()))
     found = digests(job_of(cluster))
-    cluster.storage = {found["extract-p"], found["extract-a"]}
+    cluster.nodes.storage = {found["extract-p"], found["extract-a"]}
     cluster.settle()
     entry = cluster.entry("extract-p")
     assert (entry.state, entry.cached, entry.gpu_seconds_saved) == ("Complete", True, 7)
@@ -57,7 +58,7 @@ def test_what_another_job_made_is_not_made_again() -> None:
 
 def test_everything_there_means_no_job_but_prepare() -> None:
     cluster = Cluster(fusejob(spec()))
-    cluster.storage = set(digests(job_of(cluster)).values())
+    cluster.nodes.storage = set(digests(job_of(cluster)).values())
     cluster.settle()
     assert cluster.holds("Complete")
     assert cluster.stages_of_jobs() == {"prepare"}
@@ -65,7 +66,7 @@ def test_everything_there_means_no_job_but_prepare() -> None:
 
 def test_a_job_is_done_only_if_its_message_names_its_digest() -> None:
     cluster = Cluster(fusejob(spec()))
-    cluster.script = lambda turn: Ending(wrong_digest=True) if turn.stage == "extract-p" else GOOD
+    cluster.nodes.script = lambda turn: Ending(wrong_digest=True) if turn.stage == "extract-p" else GOOD
     cluster.settle()
     assert cluster.holds("Failed")
     assert cluster.entry("extract-p").reason == "WrongPlan"
@@ -74,7 +75,7 @@ def test_a_job_is_done_only_if_its_message_names_its_digest() -> None:
 
 def test_an_image_that_says_nothing_fails_the_stage() -> None:
     cluster = Cluster(fusejob(spec()))
-    cluster.script = lambda turn: Ending(text="hello") if turn.stage == "merge-varm" else GOOD
+    cluster.nodes.script = lambda turn: Ending(text="hello") if turn.stage == "merge-varm" else GOOD
     cluster.settle()
     assert cluster.entry("merge-varm").reason == "NoResult"
     assert "fusechat-worker:1" in cluster.condition("Failed").message
@@ -94,7 +95,7 @@ def test_a_job_whose_pods_went_unread_runs_again_and_ends_at_once() -> None:
     assert cluster.holds("Complete")
     entry = cluster.entry("extract-p")
     assert (entry.state, entry.cached, entry.attempt, entry.run) == ("Complete", True, 1, 1)
-    assert cluster.made.count(entry.digest) == 1
+    assert cluster.nodes.made.count(entry.digest) == 1
 
 
 def test_pods_that_always_vanish_unread_end_in_a_failure() -> None:
@@ -171,21 +172,21 @@ def test_a_damaged_input_is_made_again_before_its_reader() -> None:
 
     def script(turn: Turn) -> Ending:
         if turn.stage == "align-a" and turn.before == 0:
-            cluster.storage.discard(found["extract-p"])
+            cluster.nodes.storage.discard(found["extract-p"])
             return Ending(75, ErrorSummary(75, "DamagedInput", "rows.parquet is short", damaged="extract-p"))
         return GOOD
 
-    cluster.script = script
+    cluster.nodes.script = script
     cluster.settle()
     assert cluster.holds("Complete")
-    assert cluster.made.count(found["extract-p"]) == 2
+    assert cluster.nodes.made.count(found["extract-p"]) == 2
     assert (cluster.entry("align-a").attempt, cluster.entry("extract-p").attempt) == (1, 0)
 
 
 def test_a_storage_that_damages_everything_ends_in_a_failure() -> None:
     cluster = Cluster(fusejob(spec(retry={"attempts": 3})))
     damaged = Ending(75, ErrorSummary(75, "DamagedInput", "rows.parquet is short", damaged="extract-p"))
-    cluster.script = lambda turn: damaged if turn.stage == "align-a" else GOOD
+    cluster.nodes.script = lambda turn: damaged if turn.stage == "align-a" else GOOD
     cluster.settle()
     assert cluster.condition("Failed").reason == "DamagedInput"
     assert cluster.entry("align-a").attempt == 3
@@ -195,7 +196,7 @@ def test_worker_and_operator_of_other_versions_agree_on_nothing() -> None:
     """Prepare fails with 78 and says which image to use; that reaches the person."""
     words = "The operator is of version 9. Use the worker image fusechat-worker:9."
     cluster = Cluster(fusejob(spec()))
-    cluster.script = lambda _: Ending(78, ErrorSummary(78, "Configuration", words))
+    cluster.nodes.script = lambda _: Ending(78, ErrorSummary(78, "Configuration", words))
     cluster.settle()
     assert cluster.holds("Stalled")
     assert words in cluster.condition("Failed").message

@@ -16,7 +16,8 @@ from fusechat.manifests import names
 from fusechat.plan.messages import ErrorSummary
 from fusechat.spec.status import FuseJobStatus
 from tests.unit.operator.fusejobs import WORKER, fusejob, spec
-from tests.unit.operator.simulated import GOOD, Cluster, Ending
+from tests.unit.operator.nodes import GOOD, Ending
+from tests.unit.operator.simulated import Cluster
 
 
 def kstatus(resource: dict[str, Any]) -> str:
@@ -57,7 +58,7 @@ def test_kstatus_reads_every_state_as_it_is() -> None:
     cluster.settle()
     assert (read(cluster), cluster.holds("Suspended")) == ("Current", True)
     cluster.edit(spec("a", "b"))
-    cluster.script = lambda _: Ending(65, ErrorSummary(65, "InvalidData", "x"))
+    cluster.nodes.script = lambda _: Ending(65, ErrorSummary(65, "InvalidData", "x"))
     cluster.settle()
     assert read(cluster) == "Failed"
     cluster.retry("1")
@@ -87,7 +88,7 @@ def test_conditions_never_contradict_each_other() -> None:
 def waiting(state: dict[str, Any], stage: str = "extract-p") -> Cluster:
     """A job one of whose pods waits so."""
     cluster = Cluster(fusejob(spec("a")))
-    cluster.unschedulable = {stage}
+    cluster.nodes.unschedulable = {stage}
     cluster.until(lambda it: bool(it.pods_at(stage)))
     for pod in cluster.pods_at(stage):
         pod["status"] = {"phase": "Pending"} | state
@@ -101,7 +102,7 @@ def container(reason: str, message: str) -> dict[str, Any]:
 
 def test_a_stage_without_a_node_says_so_in_the_schedulers_words() -> None:
     cluster = Cluster(fusejob(spec("a")))
-    cluster.unschedulable = {"extract-p"}
+    cluster.nodes.unschedulable = {"extract-p"}
     cluster.until(lambda it: any(entry.reason == "WaitingForCapacity" for entry in it.status.stages))
     condition = cluster.condition("Reconciling")
     assert (condition.status, condition.reason) == ("True", "WaitingForCapacity")
@@ -171,7 +172,7 @@ def test_a_job_that_the_api_server_refuses_is_told() -> None:
 def test_a_stage_that_is_tried_again_says_why() -> None:
     cluster = Cluster(fusejob(spec("a", nodes=2)))
     trouble = Ending(137, reason="OOMKilled", text="")
-    cluster.script = lambda turn: trouble if turn.stage == "fuse-a" and turn.before == 0 else GOOD
+    cluster.nodes.script = lambda turn: trouble if turn.stage == "fuse-a" and turn.before == 0 else GOOD
     cluster.until(lambda it: any(entry.attempt for entry in it.status.stages))
     condition = cluster.condition("Reconciling")
     assert (condition.status, condition.reason) == ("True", "OutOfMemory")
@@ -205,7 +206,7 @@ def test_progress_of_others_comes_from_the_log_and_decides_nothing() -> None:
 
 def test_a_waiting_job_causes_no_writes() -> None:
     cluster = Cluster(fusejob(spec("a")))
-    cluster.unschedulable = {"extract-p", "extract-a", "evaluate-p", "evaluate-a"}
+    cluster.nodes.unschedulable = {"extract-p", "extract-a", "evaluate-p", "evaluate-a"}
     for _ in range(30):
         cluster.look()
         cluster.controllers()
@@ -266,7 +267,7 @@ def test_gpu_seconds_are_counted_of_every_attempt() -> None:
     value["pivot"] = value["pivot"] | {"extraction": {"gpusPerWorker": 1}}
     cluster = Cluster(fusejob(value))
     trouble = Ending(1, text="Traceback")
-    cluster.script = lambda turn: trouble if turn.stage == "fuse-a" and turn.before == 0 else GOOD
+    cluster.nodes.script = lambda turn: trouble if turn.stage == "fuse-a" and turn.before == 0 else GOOD
     cluster.until_running("fuse-a")
     cluster.pass_time(100)
     for pod in cluster.pods_at("fuse-a"):
@@ -312,7 +313,7 @@ def test_fields_of_a_newer_operator_cause_no_write() -> None:
 def test_events_tell_what_changed_once() -> None:
     cluster = Cluster(fusejob(spec("a", nodes=2)))
     trouble = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
-    cluster.script = lambda turn: trouble if turn.stage == "fuse-a" and turn.before == 0 else GOOD
+    cluster.nodes.script = lambda turn: trouble if turn.stage == "fuse-a" and turn.before == 0 else GOOD
     told: list[tuple[str, str]] = []
     for _ in range(80):
         told += [(event.type, event.reason) for event in cluster.look().events]
@@ -340,7 +341,7 @@ def test_the_status_fits_its_schema_at_every_step() -> None:
     """`look` checks it at every write; here with the longest messages."""
     cluster = Cluster(fusejob(spec("a", nodes=2)))
     long = Ending(65, ErrorSummary(65, "InvalidData", "x" * 3900))
-    cluster.script = lambda turn: long if turn.stage == "fuse-a" else GOOD
+    cluster.nodes.script = lambda turn: long if turn.stage == "fuse-a" else GOOD
     cluster.settle()
     assert cluster.holds("Failed")
     assert cluster.fusejob is not None
