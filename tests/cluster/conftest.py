@@ -11,6 +11,9 @@ Fixtures (`tests/cluster/fixtures.py`; usable in every test, started when first 
 `namespace`       function: the name of a namespace of the test's own, deleted after it.
 `cluster_s3`      session: a real S3 server that pods (`.pod_endpoint`) and the test (`.endpoint`) both reach.
 
+In this folder also those of `tests/cluster/cli.py`: `fusechat` runs a command, `job` is a file for it, `cluster` is
+`control_plane` with FuseJobs, `report` writes a job's status there.
+
 A `Cluster` (`tests/cluster/cluster.py`) has `kubeconfig`, `environment` (for subprocesses: KUBECONFIG, PATH with
 kubectl and helm), `kubectl(*args, input=)`, `helm(*args)`, `apply`, `get`, `list`, `delete`, `logs`, `wait_for`,
 `namespace()`, `set_node_capacity("nvidia.com/gpu", 4)`, `load_image(image)`, `publish(port)`, `node_exec(*command)`;
@@ -26,3 +29,9 @@ Where KUBECONFIG is set, both fixtures give that cluster. Else Kubernetes is bui
 `$FUSECHAT_TEST_CACHE` or `~/.cache/fusechat-tests`. Where neither can be had the tests skip and say how to get one;
 with FUSECHAT_REQUIRE_CLUSTER=1 they fail instead. `python -m tests.cluster up` gives a person one to play with.
 """
+
+from __future__ import annotations
+
+from tests.cluster.cli import cluster, fusechat, job, report
+
+__all__ = ["cluster", "fusechat", "job", "report"]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from fusechat.cli import main
-from fusechat.crd import custom_resource_definition
 from fusechat.manifests.names import ATTEMPT, JOB_UID, STAGE
 from tests.cluster import images
+from tests.cluster.cli import JOB, write_status
 from tests.cluster.cluster import Cluster
-from tests.cluster.test_cli import JOB
+from tests.cluster.operators import install_crd
 
 REPORTER = Path(__file__).parent / "reporter"
 WORK = """
@@ -58,9 +58,7 @@ class Job:
     def report(self, **states: str) -> None:
         """Writes the stages' states."""
         stages = [{"name": name.replace("_", "-"), "state": state} for name, state in states.items()]
-        patch = json.dumps({"status": {"observedGeneration": 1, "stages": stages}})
-        place = ("fusejob", "demo", "-n", self._namespace, "--subresource=status", "--type=merge")
-        self._cluster.kubectl("patch", *place, f"--patch={patch}")
+        write_status(self._cluster, self._namespace, *stages)
 
     def start(self, stage: str, script: str, **spec: Any) -> None:
         """A Job labelled as the operator's."""
@@ -97,8 +95,7 @@ class Job:
 @pytest.fixture
 def job(node_cluster: Cluster, namespace: str, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     """Submitted."""
-    node_cluster.apply(custom_resource_definition())
-    node_cluster.kubectl("wait", "--for=condition=Established", "crd/fusejobs.fusechat.dev", "--timeout=30s")
+    install_crd(node_cluster)
     monkeypatch.setenv("KUBECONFIG", str(node_cluster.kubeconfig))
     (tmp_path / "job.yaml").write_text(JOB)
     assert main.run(["submit", str(tmp_path / "job.yaml"), "-n", namespace]) == 0
