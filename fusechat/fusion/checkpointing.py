@@ -23,6 +23,10 @@ RUN_FILE = "run.json"
 class CheckpointStore(Protocol):
     """Checkpoints of one run at one world size, as `fusechat.storage.checkpoints` keeps them; in optimiser steps."""
 
+    @property
+    def uri(self) -> str:
+        """Where the run's checkpoints are, at all world sizes."""
+
     def save(self, step: int, rank: int, directory: Path) -> None:
         """Store every file below `directory` as this rank's part of the checkpoint."""
 
@@ -52,8 +56,8 @@ def refuse_other_world_sizes(store: CheckpointStore, world_size: int) -> None:
         raise ConfigurationError(
             f"The checkpoints of this training were made by {' and '.join(map(str, others))} processes, now there are "
             f"{world_size}: each holds its own part of the optimiser.",
-            mend=f"Train with {others[-1]} processes (nodes x processesPerNode), or remove the checkpoints to begin "
-            "again.",
+            mend=f"Train with {others[-1]} processes again (nodes x processesPerNode), or remove {store.uri} to begin "
+            "anew.",
         )
 
 
@@ -71,8 +75,9 @@ class RunIdentity:
     def write(self, directory: Path) -> None:
         (directory / RUN_FILE).write_text(json.dumps(asdict(self)))
 
-    def check(self, directory: Path) -> None:
-        """ConfigurationError if the checkpoint restored to `directory` belongs to another kind of run."""
+    def check(self, directory: Path, uri: str) -> None:
+        """ConfigurationError if the checkpoint restored to `directory` belongs to another kind of run. `uri`: where it
+        and the run's others are."""
         saved = json.loads((directory / RUN_FILE).read_text())
         differences = [
             f"{name} {saved.get(name)}, now {value}" for name, value in asdict(self).items() if saved.get(name) != value
@@ -80,7 +85,7 @@ class RunIdentity:
         if differences:
             raise ConfigurationError(
                 f"The checkpoint was made with {'; '.join(differences)}. Optimiser states are not moved between them.",
-                mend="Train with the settings of the checkpoint, or remove it to begin again.",
+                mend=f"Train with the settings of the checkpoint, or remove {uri} to begin anew.",
             )
 
 

@@ -176,7 +176,7 @@ def _restore(store: CheckpointStore, job: TrainingJob, identity: RunIdentity) ->
     if local_rank() == 0 and int(os.environ.get("RANK", "0")) != 0:
         store.restore(step, fresh_directory(directory))
     _barrier()
-    identity.check(directory)
+    identity.check(directory, store.uri)
     return directory
 
 

@@ -63,6 +63,11 @@ class Checkpoints:
         self.skipped: list[SkippedCheckpoint] = []
         """What the last look for the newest checkpoint passed over."""
 
+    @property
+    def uri(self) -> str:
+        """Where the stage's checkpoints are, at all world sizes."""
+        return f"{self._storage.uri}/{self._all_sizes}"
+
     def save(self, step: int, rank: int, directory: Path) -> None:
         """Uploads every file below `directory` as this rank's part; its manifest last."""
         base = self._directory(self._writer, step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 
 from fusechat.errors import AcceleratorOutOfMemoryError, ConfigurationError, TemporaryError
 from fusechat.fusion.batches import BatchPlan
-from fusechat.fusion.checkpointing import RunIdentity
+from fusechat.fusion.checkpointing import RunIdentity, refuse_other_world_sizes
 from fusechat.fusion.deepspeed_config import Compute, deepspeed_config
 from fusechat.fusion.failures import failures_explained
 from fusechat.fusion.metrics import MetricsLog
@@ -32,6 +33,8 @@ from fusechat.fusion.settings import (
 from fusechat.fusion.stopping import StopRequest
 from fusechat.fusion.targets import Tail
 from fusechat.fusion.train_process import RankFailure, failures_directory, first_failure, main
+from fusechat.storage import open_storage
+from fusechat.storage.checkpoints import Checkpoints
 
 PLAIN = TrainingSettings()
 RICH = TrainingSettings(
@@ -153,9 +156,27 @@ def _scalars(directory: Path) -> list[tuple[int, float]]:
 def test_a_checkpoint_of_another_kind_of_run_is_refused_with_the_difference(tmp_path: Path) -> None:
     run = RunIdentity(world_size=2, zero_stage=2, global_batch=8, rows=13, steps=6)
     run.write(tmp_path)
-    run.check(tmp_path)
-    with pytest.raises(ConfigurationError, match="zero_stage 2, now 3; rows 13, now 14"):
-        replace(run, zero_stage=3, rows=14).check(tmp_path)
+    run.check(tmp_path, "s3://b/checkpoints/d")
+    with pytest.raises(ConfigurationError, match="zero_stage 2, now 3; rows 13, now 14") as refused:
+        replace(run, zero_stage=3, rows=14).check(tmp_path, "s3://b/checkpoints/d")
+    assert "remove s3://b/checkpoints/d " in refused.value.mend
+
+
+def test_checkpoints_of_another_number_of_processes_are_named_to_be_removed(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "state").write_text("x")
+    earlier = Checkpoints(storage, "fuse-a", "0123456789abcdef", world_size=1, writer="one")
+    earlier.save(3, 0, tmp_path / "part")
+    earlier.commit(3)
+    refuse_other_world_sizes(earlier, 1)
+    now = Checkpoints(storage, "fuse-a", "0123456789abcdef", world_size=2, writer="two")
+    with pytest.raises(ConfigurationError, match="made by 1 processes, now there are 2") as refused:
+        refuse_other_world_sizes(now, 2)
+    place = tmp_path / "storage" / "checkpoints" / "0123456789ab"
+    assert f"remove {place.as_uri()} to begin anew" in refused.value.mend
+    shutil.rmtree(place)
+    refuse_other_world_sizes(now, 2)
 
 
 def test_what_runs_before_the_trainer_needs_no_torch() -> None:
