@@ -42,7 +42,7 @@ def status(
     up is shown as unresolved.
 
     Any other word is a FuseJob on the cluster: its conditions, and each stage with its reason, attempts, preemptions,
-    and GPU time used and saved. With --watch the exit code is as that of `fusechat submit --wait`; with --json as
+    and GPU hours used and saved. With --watch the exit code is as that of `fusechat submit --wait`; with --json as
     well, each change is one JSON object a line.
 
     Example: [bold]fusechat status examples/demo/fusejob.yaml[/bold], [bold]fusechat status my-fusion --watch[/bold]

@@ -30,10 +30,11 @@ def resume(name: JobName, namespace: Namespace = None, context: Context = None, 
 
 
 def retry(name: JobName, namespace: Namespace = None, context: Context = None, as_json: Json = False) -> None:
-    """Try a failed job again, every stage with all its attempts; what is complete is reused.
+    """Try what has failed again, every stage with all its attempts; what is complete is reused.
 
-    It has an effect on a Failed job only, and sets the annotation fusechat.dev/retry to the present time. Any change
-    of the job's spec does the same.
+    For a Failed job, and for one of which a stage has failed while others are left to finish. It sets the annotation
+    fusechat.dev/retry to the present time, from which attempts and the deadline count anew; any change of the job's
+    spec does the same.
 
     Example: [bold]fusechat retry my-fusion[/bold]
     """
@@ -44,14 +45,16 @@ def retry(name: JobName, namespace: Namespace = None, context: Context = None, a
 
     cluster = Cluster.connect(context, namespace)
     before = JobView.of(cluster.job(name))
-    if not before.condition("Failed"):
+    if not before.has_failures:
         raise UsageError(
-            f"{name} has not failed (it is {before.word}); a retry has an effect on a Failed job only.",
-            mend=f"`fusechat status {name}` shows where it stands. A stage that fails is tried again by itself.",
+            f"Nothing of {name} has failed (it is {before.word}): there is nothing to try again.",
+            mend=f"`fusechat status {name}` shows where it stands. While a stage has attempts left, it is tried again "
+            "by itself.",
         )
     wish = datetime.now(UTC).isoformat(timespec="milliseconds")
     cluster.patch(name, {"metadata": {"annotations": {RETRY: wish}}})
-    _tell({"job": name, "namespace": cluster.namespace, "retry": wish}, f"{name} will be tried again", as_json)
+    when = f", once it is resumed: fusechat resume {name} -n {cluster.namespace}" if before.suspend else ""
+    _tell({"job": name, "namespace": cluster.namespace, "retry": wish}, f"{name} will be tried again{when}", as_json)
 
 
 def _set_suspend(name: str, wanted: bool, namespace: str | None, context: str | None, as_json: bool) -> None:

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusechat.cli.cluster.kubeconfig import load
-from fusechat.cli.cluster.refusals import ObjectNotFoundError, Refusal, as_error, explained
+from fusechat.cli.cluster.refusals import FIELD_MANAGER, ObjectNotFoundError, Refusal, as_error, explained
 from fusechat.errors import FuseChatError, MissingInputError
 from fusechat.spec.job import API_VERSION
 from fusechat.spec.keys import nearest
 
 Object = Mapping[str, Any]
 PLURAL = "fusejobs"
-FIELD_MANAGER = "fusechat"
-"""Whom the API server names as the owner of what these commands set."""
 TIMEOUT = (5.0, 30.0)
 """Seconds to connect, and to wait for an answer."""
 SILENCE_SECONDS = 1800.0

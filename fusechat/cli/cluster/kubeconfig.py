@@ -11,7 +11,7 @@ from typing import Any
 from fusechat.errors import ConfigurationError, UsageError
 from fusechat.spec.keys import nearest
 
-INSTALL_CLIENT = "Install it: pip install 'fusechat[cluster]'"
+INSTALL_CLIENT = "Install it, in a clone of fusechat: pip install '.[cluster]'"
 _IN_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -61,30 +61,39 @@ def _in_pod() -> bool:
 
 
 def _context(files: str, name: str | None) -> Mapping[str, Any]:
-    from kubernetes.config import list_kube_config_contexts
-
     if not files:
         raise ConfigurationError(
             "No cluster is known: there is neither KUBECONFIG nor ~/.kube/config.",
             mend="Set KUBECONFIG to the file that your cluster's provider gave you.",
         )
-    contexts, current = list_kube_config_contexts(files)  # type: ignore[no-untyped-call]
-    if name is None:
-        return _mapping(current)
+    return _current(files) if name is None else _named(files, name)
+
+
+def _current(files: str) -> Mapping[str, Any]:
+    from kubernetes.config import list_kube_config_contexts
+
+    _, current = list_kube_config_contexts(files)  # type: ignore[no-untyped-call]
+    found: Mapping[str, Any] = current
+    return found
+
+
+def _named(files: str, name: str) -> Mapping[str, Any]:
+    """Read without the current context: a kubeconfig need not have one."""
+    from kubernetes.config.kube_config import KubeConfigMerger
+
+    merged = KubeConfigMerger(files).config  # type: ignore[no-untyped-call]
+    contexts = [context.value for context in merged["contexts"]]
     for context in contexts:
         if context["name"] == name:
-            return _mapping(context)
+            found: Mapping[str, Any] = context
+            return found
     raise UsageError(f"The kubeconfig has no context {name}.", mend=_choose([c["name"] for c in contexts], name))
-
-
-def _mapping(context: Any) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = context
-    return found
 
 
 def _choose(names: Sequence[str], wanted: str) -> str:
     near = nearest(wanted, names)
-    return f"Did you mean {' or '.join(near)}?" if near else f"It has: {', '.join(names)}."
+    has = f"It has: {', '.join(names)}." if names else "It has none."
+    return f"Did you mean {' or '.join(near)}?" if near else has
 
 
 @contextmanager

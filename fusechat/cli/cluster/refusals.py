@@ -19,10 +19,17 @@ from fusechat.errors import (
     TemporaryError,
 )
 
-INSTALL_OPERATOR = "Install the operator: helm install fusechat charts/fusechat --namespace fusechat --create-namespace"
+FIELD_MANAGER = "fusechat"
+"""Whom the API server names as the owner of what these commands set."""
+INSTALL_OPERATOR = (
+    "Install the operator: helm install fusechat charts/fusechat --namespace fusechat --create-namespace "
+    "--set registry=registry.example.org/fusechat, with the registry that holds its images."
+)
 _LONGEST = 600
 _STRICT = re.compile(r'(?P<kind>unknown|duplicate) field "(?P<path>[^"]*)"')
 _CONFLICT = re.compile(r'conflicts? with "(?P<manager>[^"]+)"')
+_OURS = "`fusechat suspend`, `resume` or `retry`"
+"""They update single fields; `submit` applies a document. The API server keeps the two apart under the one name."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,9 @@ def as_error(refusal: Refusal, server: str) -> FuseChatError:
     if code == 403:
         return NoPermissionError(
             f"The cluster refuses: {refusal.message}",
-            mend="Ask for the role `edit` in the namespace (`view` suffices to look): the chart adds FuseJobs to both.",
+            mend="Ask for the role `edit` in the namespace (`view` suffices to look): the chart adds FuseJobs to both. "
+            "Where it was installed with rbac.aggregate=false, ask for get, list and watch, and to change them for "
+            "create, update, patch and delete, on fusejobs.fusechat.dev.",
         )
     if code == 404:
         return _not_found(refusal, server)
@@ -108,7 +117,14 @@ def _conflict(refusal: Refusal) -> FuseChatError:
         owners.setdefault(found["manager"] if found else "somebody else", []).append(_path(cause))
     if not owners:
         return TemporaryError(f"The object was changed meanwhile: {refusal.message}", mend="Try again.")
-    said = "; ".join(f"{', '.join(paths)} by {owner}" for owner, paths in owners.items())
+    said = "; ".join(
+        f"{', '.join(paths)} by {_OURS if owner == FIELD_MANAGER else owner}" for owner, paths in owners.items()
+    )
+    if set(owners) == {FIELD_MANAGER}:
+        return ConfigurationError(
+            f"The file and the cluster differ in what a command has set since: {said}.",
+            mend="Leave it out of the file, and the commands' value stays; or make the file's count with --force.",
+        )
     return ConfigurationError(
         f"Some fields have another value on the cluster, set there by somebody else: {said}.",
         mend="Take their values into the file, or make the file's count with --force.",

@@ -32,21 +32,35 @@ def print_job(view: JobView, now: datetime) -> None:
     print_facts({"job": f"{view.name} in namespace {view.namespace}", **facts(view, now)}, style=STYLES)
     if view.status.stages:
         screen = console()
-        header, rows = stage_table(view.status.stages, now)
+        header, rows = stage_table(view, now)
         screen.print()
         screen.print(table(header, rows, right=RIGHT))
         print_remarks(screen, view)
+    print_next(view)
 
 
 def print_remarks(screen: Console, view: JobView) -> None:
     """What stages have to say, each as one sentence that can be copied."""
     from fusechat.cli.cluster.view import STYLES, remarks
 
-    said = remarks(view.status.stages)
+    said = remarks(view)
     if said:
         screen.print()
     for state, stage, message in said:
         screen.print(f"{stage}: {message}", style=STYLES[state] if state == "Failed" else "", soft_wrap=True)
+
+
+def print_next(view: JobView) -> None:
+    """The commands that help now, if any."""
+    from fusechat.cli.cluster.view import next_commands
+
+    commands = next_commands(view)
+    width = max((len(command) for command, _ in commands), default=0)
+    screen = console()
+    if commands:
+        screen.print()
+    for command, purpose in commands:
+        screen.print(f"{command:<{width}}  # {purpose}", soft_wrap=True)
 
 
 def show_jobs(cluster: Cluster, *, as_json: bool) -> None:

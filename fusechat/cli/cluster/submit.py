@@ -36,8 +36,8 @@ def submit(
     """Create a job on the cluster, or change the one of that name; an operator there runs it.
 
     The file is checked as by `fusechat validate`, and for what works on a laptop only. A job that exists is edited
-    in place: stages whose digests stay are kept. With --wait or --watch the exit code is 0 when the job is Complete,
-    else the failed stage's exit code, or 1; Ctrl-C ends the waiting, not the job.
+    in place: stages whose digests stay are kept, and one that was suspended stays so. With --wait or --watch the exit
+    code is 0 when the job is Complete, else the failed stage's exit code, or 1; Ctrl-C ends the waiting, not the job.
 
     Example: [bold]fusechat submit examples/cluster/fusejob.yaml --watch[/bold]
     """
@@ -87,12 +87,16 @@ def _namespace(job: FuseJob, given: str | None) -> str | None:
 
 def _tell(cluster: Cluster, applied: Applied, doubts: list[SpecProblem], dry_run: bool, as_json: bool) -> None:
     name = applied.job["metadata"]["name"]
+    suspended = bool(applied.job["spec"].get("suspend"))
     if as_json:
         answer = {"job": name, "namespace": cluster.namespace, "change": applied.change, "dryRun": dry_run}
-        print_json(answer | {"warnings": [vars(doubt) for doubt in doubts]})
+        print_json(answer | {"suspend": suspended, "warnings": [vars(doubt) for doubt in doubts]})
         return
     for doubt in doubts:
         text = f"warning: {doubt.path}: {doubt.message}. {doubt.mend}"
         console(stderr=True).print(text, style="yellow", soft_wrap=True)
     tried = " (dry run: nothing was changed)" if dry_run else ""
     console().print(f"FuseJob {name} {applied.change} in namespace {cluster.namespace}{tried}", soft_wrap=True)
+    if suspended:
+        text = f"{name} is suspended and does not go on by itself: fusechat resume {name} -n {cluster.namespace}"
+        console(stderr=True).print(text, style="yellow", soft_wrap=True)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from fusechat.errors import ConfigurationError
 from fusechat.manifests.names import RETRY
 from fusechat.reporting.numbers import duration
+from fusechat.spec.cluster import RetrySpec
 from fusechat.spec.status import Condition, ConditionType, FuseJobStatus, StageStatus
 
 End = Literal["Complete", "Failed"]
@@ -26,7 +27,8 @@ STYLES = {
     "Waiting": "dim",
 }
 """Of a state or condition, on terminals."""
-_NUMBERS = ("failures", "preempted", "GPU time", "saved")
+_NUMBERS = ("failures", "preempted", "GPU hours", "saved")
+NO_OPERATOR = "no operator has noticed it yet: `helm list -A` and `kubectl get pods -A` show whether one runs"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class JobView:
     generation: int
     storage: str
     suspend: bool
+    queue: str
+    attempts: int
+    """How often a stage, or a worker of a sharded one, may fail."""
     retry: str
     """The annotation fusechat.dev/retry."""
     created: str
@@ -63,6 +68,8 @@ class JobView:
             generation=int(metadata.get("generation", 0)),
             storage=str((spec.get("storage") or {}).get("uri", "")),
             suspend=bool(spec.get("suspend", False)),
+            queue=str(spec.get("queueName") or ""),
+            attempts=int((spec.get("retry") or {}).get("attempts") or RetrySpec().attempts),
             retry=str((metadata.get("annotations") or {}).get(RETRY, "")),
             created=metadata.get("creationTimestamp", ""),
             deleting="deletionTimestamp" in metadata,
@@ -83,6 +90,16 @@ class JobView:
     def retry_awaited(self) -> bool:
         """Whether it failed and a wish to try again was not acted on yet."""
         return bool(self.condition("Failed")) and bool(self.retry) and self.retry != self.status.retry
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether it has failed, or will once its running stages are finished."""
+        return bool(self.condition("Failed")) or self.failed_stage is not None
+
+    @property
+    def failed_stage(self) -> StageStatus | None:
+        """The first by the plan that failed for good."""
+        return next((stage for stage in self.status.stages if stage.state == "Failed"), None)
 
     @property
     def end(self) -> End | None:
@@ -140,17 +157,25 @@ def facts(view: JobView, now: datetime) -> dict[str, str]:
         "deleting": "its stages are being stopped; outputs stay" if view.deleting else "",
         "going on": status.stage,
         "progress": f"{status.progress} stages complete" if status.progress else "",
-        "GPU time": ", ".join(_gpu_time(used, saved)),
+        "GPU hours": ", ".join(_gpu_hours(used, saved)),
         "result": status.result.uri if status.result else "",
         "storage": view.storage,
+        "queue": view.queue,
     }
 
 
-def _gpu_time(used: int, saved: int) -> Iterator[str]:
+def _gpu_hours(used: int, saved: int) -> Iterator[str]:
     if used:
-        yield f"{duration(used)} used"
+        yield f"{gpu_hours(used)} used"
     if saved:
-        yield f"{duration(saved)} saved by outputs that were there"
+        yield f"{gpu_hours(saved)} saved by outputs that were there"
+
+
+def gpu_hours(seconds: int) -> str:
+    """`2.02`, `1,210.5`: accelerators times hours, with enough decimals that no second is lost to zero; empty for 0."""
+    hours = seconds / 3600
+    decimals = 1 if hours >= 100 else 2 if hours >= 0.1 else 4
+    return f"{hours:,.{decimals}f}" if seconds else ""
 
 
 def _condition(condition: Condition, now: datetime) -> str:
@@ -162,35 +187,42 @@ def _not_current(view: JobView) -> str:
     if view.current:
         return ""
     if not view.noticed:
-        return "no operator has noticed it yet"
+        return NO_OPERATOR
     if view.status.observed_generation != view.generation:
         return f"this is about version {view.status.observed_generation}, the job is at {view.generation}"
     return "it will be tried again"
 
 
-def stage_table(stages: Sequence[StageStatus], now: datetime) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def stage_table(view: JobView, now: datetime) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows; columns in which no stage has anything are left out."""
     header = (
         "stage", "digest", "state", "reason", "progress", *_NUMBERS[:2], "took", *_NUMBERS[2:],
     )  # fmt: skip
-    rows = [_row(stage, now) for stage in stages]
+    rows = [_row(stage, view.attempts, now) for stage in view.status.stages]
     kept = [n for n in range(len(header)) if n < 3 or any(row[n] for row in rows)]
     return tuple(header[n] for n in kept), [tuple(row[n] or "-" for n in kept) for row in rows]
 
 
-def _row(stage: StageStatus, now: datetime) -> tuple[str, ...]:
+def _row(stage: StageStatus, attempts: int, now: datetime) -> tuple[str, ...]:
     return (
         stage.name,
         stage.digest,
         state_word(stage),
         stage.reason,
         progress(stage),
-        str(stage.attempt or ""),
+        _failures(stage, attempts),
         str(stage.preemptions or ""),
         took(stage, now),
-        _seconds(stage.gpu_seconds),
-        _seconds(stage.gpu_seconds_saved),
+        gpu_hours(stage.gpu_seconds),
+        gpu_hours(stage.gpu_seconds_saved),
     )
+
+
+def _failures(stage: StageStatus, attempts: int) -> str:
+    """`2/4`. The attempts of a sharded stage are each worker's, its failures those of all workers."""
+    if not stage.attempt:
+        return ""
+    return str(stage.attempt) if stage.completed else f"{stage.attempt}/{attempts}"
 
 
 def state_word(stage: StageStatus) -> str:
@@ -220,11 +252,27 @@ def took(stage: StageStatus, now: datetime) -> str:
     return _seconds((end - _time(stage.started_at)).total_seconds()) or "0 s"
 
 
-def remarks(stages: Sequence[StageStatus]) -> list[tuple[str, str, str]]:
-    """(state, stage, message) of every stage that has something to say, what failed first."""
-    said = [stage for stage in stages if stage.message]
+def remarks(view: JobView) -> list[tuple[str, str, str]]:
+    """(state, stage, message) of every stage that has something to say, what failed first; without what a condition
+    says already."""
+    above = "\n".join(condition.message for condition in view.true_conditions)
+    said = [stage for stage in view.status.stages if stage.message and f"{stage.name}: {stage.message}" not in above]
     said.sort(key=lambda stage: stage.state != "Failed")
     return [(stage.state, stage.name, stage.message) for stage in said]
+
+
+def next_commands(view: JobView) -> list[tuple[str, str]]:
+    """(command, what for) where it is a person's turn: after a failure, and while the job is suspended."""
+    if view.deleting:
+        return []
+    commands = []
+    if view.failed_stage:
+        commands.append((f"logs {view.name} {view.failed_stage.name}", "what it said"))
+    if view.end == "Failed":
+        commands.append((f"retry {view.name}", "tries again; so does any edit with `fusechat submit`"))
+    if view.suspend and view.end != "Complete":
+        commands.append((f"resume {view.name}", "lets it go on"))
+    return [(f"fusechat {command} -n {view.namespace}", purpose) for command, purpose in commands]
 
 
 def job_table(views: Sequence[JobView], now: datetime) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

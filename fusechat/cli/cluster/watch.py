@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 from fusechat.cli.cluster.connection import Cluster
 from fusechat.cli.cluster.follow import changes, exit_code, until_end
 from fusechat.cli.cluster.status import print_job
-from fusechat.cli.cluster.view import STYLES, JobView, progress, state_word, took
+from fusechat.cli.cluster.view import NO_OPERATOR, STYLES, JobView, progress, state_word, took
 from fusechat.cli.main import INTERRUPTED
 from fusechat.cli.output import console
 from fusechat.spec.status import StageState, StageStatus
@@ -61,9 +61,7 @@ def _shown(cluster: Cluster, name: str, display: Display) -> JobView:
         display.update(view)
         if not view.noticed and not warned and time.monotonic() - began > UNNOTICED_SECONDS:
             warned = True
-            display.remark(
-                "no operator has noticed the job yet: `helm list -A` and `kubectl get pods -A` show whether one runs"
-            )
+            display.remark(NO_OPERATOR)
     return view
 
 

@@ -42,6 +42,7 @@ def test_an_unknown_kind_is_told_from_an_unknown_object() -> None:
     assert type(error) is errors.ConfigurationError
     assert "does not know FuseJobs" in error.message
     assert "helm install" in error.mend
+    assert "--set registry=" in error.mend, "no images are where the chart looks by itself"
     namespace = refused(404, 'namespaces "x" not found', kind="namespaces", name="x")
     assert type(namespace) is errors.MissingInputError
     assert "kubectl create namespace x" in namespace.mend
@@ -56,6 +57,24 @@ def test_a_conflict_names_fields_and_owners() -> None:
     assert type(error) is errors.ConfigurationError
     assert "spec.seed, spec.suspend by argocd" in error.message
     assert "--force" in error.mend
+
+
+def test_a_conflict_with_the_commands_themselves_is_told_as_one() -> None:
+    causes = [{"message": 'conflict with "fusechat" using fusechat.dev/v1alpha1', "field": ".spec.suspend"}]
+    error = refused(409, "Apply failed with 1 conflict", causes=causes)
+    assert type(error) is errors.ConfigurationError
+    assert "spec.suspend by `fusechat suspend`" in error.message
+    assert "somebody else" not in error.message
+    assert "out of the file" in error.mend
+    assert "--force" in error.mend
+    mixed = refused(409, "2 conflicts", causes=[*causes, {"message": 'conflict with "argocd"', "field": ".spec.seed"}])
+    assert "spec.suspend by `fusechat suspend`, `resume` or `retry`; spec.seed by argocd" in mixed.message
+
+
+def test_whoever_may_not_is_told_what_to_ask_for_with_and_without_the_charts_roles() -> None:
+    mend = refused(403, "fusejobs is forbidden").mend
+    assert "role `edit`" in mend
+    assert "rbac.aggregate=false" in mend
 
 
 def test_rules_of_the_cluster_read_like_those_of_validate() -> None:

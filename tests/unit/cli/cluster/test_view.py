@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fusechat.cli.cluster.status import print_job
-from fusechat.cli.cluster.view import JobView, age, facts, job_table, remarks, stage_table
+from fusechat.cli.cluster.view import JobView, age, facts, gpu_hours, job_table, next_commands, remarks, stage_table
 from fusechat.errors import ConfigurationError
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -42,7 +42,7 @@ def job(*stages: dict[str, Any], generation: int = 2, observed: int = 2, **statu
 
 
 def test_columns_in_which_nothing_is_are_left_out() -> None:
-    header, rows = stage_table(job({"name": "prepare", "state": "Pending"}).status.stages, NOW)
+    header, rows = stage_table(job({"name": "prepare", "state": "Pending"}), NOW)
     assert header == ("stage", "digest", "state")
     assert rows == [("prepare", "-", "Pending")]
 
@@ -62,7 +62,7 @@ def test_every_figure_of_a_stage_has_its_column() -> None:
         "startedAt": TIMES["startedAt"],
     }
     reused = {"name": "prepare", "state": "Complete", "cached": True, "digest": "f" * 12, "gpuSecondsSaved": 90}
-    header, rows = stage_table(job(reused, stage).status.stages, NOW)
+    header, rows = stage_table(job(reused, stage), NOW)
     assert [dict(zip(header, row, strict=True)) for row in rows] == [
         {
             "stage": "prepare",
@@ -73,8 +73,8 @@ def test_every_figure_of_a_stage_has_its_column() -> None:
             "failures": "-",
             "preempted": "-",
             "took": "-",
-            "GPU time": "-",
-            "saved": "1 min 30 s",
+            "GPU hours": "-",
+            "saved": "0.0250",
         },
         {
             "stage": "fuse-a",
@@ -85,14 +85,14 @@ def test_every_figure_of_a_stage_has_its_column() -> None:
             "failures": "1",
             "preempted": "3",
             "took": "2 h 00 min",
-            "GPU time": "2 h 01 min",
+            "GPU hours": "2.02",
             "saved": "-",
         },
     ]
 
 
 def test_an_ended_stage_took_from_first_start_to_last_end() -> None:
-    header, (row,) = stage_table(job({"name": "prepare", "state": "Complete", **TIMES}).status.stages, NOW)
+    header, (row,) = stage_table(job({"name": "prepare", "state": "Complete", **TIMES}), NOW)
     assert row[header.index("took")] == "1 h 30 min"
 
 
@@ -149,13 +149,68 @@ def test_a_wish_to_try_again_that_is_not_yet_heard_keeps_the_end_open() -> None:
     assert JobView.of(complete).end == "Complete", "there is nothing to try again"
 
 
-def test_remarks_begin_with_what_failed() -> None:
-    stages = job(
+def test_remarks_begin_with_what_failed_and_repeat_no_condition() -> None:
+    stages = (
         {"name": "extract-a", "state": "Pending", "message": "no node fits"},
         {"name": "extract-b", "state": "Waiting"},
         {"name": "fuse-a", "state": "Failed", "message": "out of memory"},
-    ).status.stages
-    assert remarks(stages) == [("Failed", "fuse-a", "out of memory"), ("Pending", "extract-a", "no node fits")]
+        {"name": "fuse-b", "state": "Failed", "message": "out of memory"},
+    )
+    all_of_them = [
+        ("Failed", "fuse-a", "out of memory"),
+        ("Failed", "fuse-b", "out of memory"),
+        ("Pending", "extract-a", "no node fits"),
+    ]
+    assert remarks(job(*stages)) == all_of_them
+    told = job(*stages, conditions=[condition("Failed", "OutOfMemory", "Stage fuse-a: out of memory Failed too: x.")])
+    assert remarks(told) == all_of_them[1:]
+
+
+def test_failures_are_of_so_many_attempts_where_they_are_the_stages_own() -> None:
+    gang = {"name": "fuse-a", "state": "Pending", "attempt": 2}
+    sharded = {"name": "extract-a", "state": "Running", "attempt": 6, "completed": "1/4"}
+    raw = {"metadata": {"name": "demo"}, "status": {"stages": [gang, sharded]}}
+    for spec, told in (({}, "2/4"), ({"retry": {"attempts": 7}}, "2/7")):
+        header, rows = stage_table(JobView.of(raw | {"spec": spec}), NOW)
+        assert [row[header.index("failures")] for row in rows] == [told, "6"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, ""), (1, "0.0003"), (90, "0.0250"), (5400, "1.50"), (360_000, "100.0"), (36_001_000, "10,000.3")],
+)
+def test_gpu_hours(seconds: int, text: str) -> None:
+    assert gpu_hours(seconds) == text
+
+
+def test_the_next_command_is_told_where_it_is_a_persons_turn() -> None:
+    failed = {"name": "fuse-a", "state": "Failed"}
+    running = {"name": "fuse-b", "state": "Running"}
+    assert next_commands(job(running, conditions=[condition("Reconciling", "Progressing")])) == []
+    finishing = job(failed, running, conditions=[condition("Reconciling", "FinishingAfterFailure")])
+    assert [command for command, _ in next_commands(finishing)] == ["fusechat logs demo fuse-a -n fusion"]
+    ended = job(failed, conditions=[condition("Failed", "OutOfMemory")])
+    assert [command for command, _ in next_commands(ended)] == [
+        "fusechat logs demo fuse-a -n fusion",
+        "fusechat retry demo -n fusion",
+    ]
+    raw = {"metadata": {"name": "demo", "namespace": "x"}, "spec": {"suspend": True}}
+    assert [command for command, _ in next_commands(JobView.of(raw))] == ["fusechat resume demo -n x"]
+
+
+def test_failures_before_and_after_the_job_has_failed() -> None:
+    assert job({"name": "fuse-a", "state": "Failed"}, conditions=[condition("Reconciling", "X")]).has_failures
+    assert job(conditions=[condition("Failed", "DeadlineExceeded")]).has_failures
+    assert not job({"name": "fuse-a", "state": "Pending", "attempt": 2}).has_failures
+
+
+def test_a_job_that_nobody_noticed_says_how_to_look_for_an_operator() -> None:
+    assert "helm list -A" in facts(job(observed=-1), NOW)["not current"]
+
+
+def test_the_queue_is_named() -> None:
+    raw = {"metadata": {"name": "demo"}, "spec": {"queueName": "team-a"}}
+    assert facts(JobView.of(raw), NOW)["queue"] == "team-a"
 
 
 def test_a_status_of_another_version_is_an_error_with_a_mend() -> None:
@@ -212,7 +267,8 @@ def test_a_whole_job_on_a_page(capsys: pytest.CaptureFixture[str]) -> None:
         "",
         "stage    digest        state     reason       failures        took",
         "prepare  aaaaaaaaaaaa  Complete  -                   -  1 h 30 min",
-        "fuse-a   -             Failed    OutOfMemory         1           -",
+        "fuse-a   -             Failed    OutOfMemory       1/4           -",
         "",
-        "fuse-a: Lower microBatchSize.",
+        "fusechat logs demo fuse-a -n fusion  # what it said",
+        "fusechat retry demo -n fusion        # tries again; so does any edit with `fusechat submit`",
     ]

@@ -17,7 +17,7 @@ def test_the_client_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     assert main.run(arguments) == 78
-    assert "pip install 'fusechat[cluster]'" in capsys.readouterr().err
+    assert "in a clone of fusechat: pip install '.[cluster]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
