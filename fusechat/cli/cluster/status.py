@@ -27,7 +27,7 @@ def show_job(cluster: Cluster, name: str, *, as_json: bool) -> None:
 
 def print_job(view: JobView, now: datetime) -> None:
     """For people."""
-    from fusechat.cli.cluster.view import RIGHT, STYLES, facts, stage_table
+    from fusechat.cli.cluster.page import RIGHT, STYLES, facts, stage_table
 
     print_facts({"job": f"{view.name} in namespace {view.namespace}", **facts(view, now)}, style=STYLES)
     if view.status.stages:
@@ -41,7 +41,7 @@ def print_job(view: JobView, now: datetime) -> None:
 
 def print_remarks(screen: Console, view: JobView) -> None:
     """What stages have to say, each as one sentence that can be copied."""
-    from fusechat.cli.cluster.view import STYLES, remarks
+    from fusechat.cli.cluster.page import STYLES, remarks
 
     said = remarks(view)
     if said:
@@ -52,7 +52,7 @@ def print_remarks(screen: Console, view: JobView) -> None:
 
 def print_next(view: JobView) -> None:
     """The commands that help now, if any."""
-    from fusechat.cli.cluster.view import next_commands
+    from fusechat.cli.cluster.page import next_commands
 
     commands = next_commands(view)
     width = max((len(command) for command, _ in commands), default=0)
@@ -65,7 +65,8 @@ def print_next(view: JobView) -> None:
 
 def show_jobs(cluster: Cluster, *, as_json: bool) -> None:
     """All jobs of the namespace."""
-    from fusechat.cli.cluster.view import JobView, job_table
+    from fusechat.cli.cluster.page import job_table
+    from fusechat.cli.cluster.view import JobView
 
     views = [JobView.of(job) for job in cluster.jobs()]
     if as_json:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from fusechat.cli.cluster.connection import Cluster
 from fusechat.cli.cluster.follow import changes, exit_code, until_end
+from fusechat.cli.cluster.page import NO_OPERATOR, STYLES, progress, state_word, took
 from fusechat.cli.cluster.status import print_job
-from fusechat.cli.cluster.view import NO_OPERATOR, STYLES, JobView, progress, state_word, took
+from fusechat.cli.cluster.view import JobView
 from fusechat.cli.main import INTERRUPTED
 from fusechat.cli.output import console
 from fusechat.spec.status import StageState, StageStatus

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from fusechat.cli.cluster.page import age, facts, gpu_hours, job_table, next_commands, remarks, stage_table
 from fusechat.cli.cluster.status import print_job
-from fusechat.cli.cluster.view import JobView, age, facts, gpu_hours, job_table, next_commands, remarks, stage_table
+from fusechat.cli.cluster.view import JobView
 from fusechat.errors import ConfigurationError
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
