@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from fuse_operator.api import ApiError, Connection, Writer
 from fuse_operator.cache import Cache
 from fuse_operator.logs import fields
 from fuse_operator.model import Action, ChildKind, Create, Delete, DeleteFuseJob, Object, Propagation, Refused, Suspend
+from fuse_operator.refusals import Refusals, target_of
 from fuse_operator.resources import Kind, is_being_deleted, key_of, labels_of, name_of, namespace_of, uid_of
-from fusechat.manifests.names import ATTEMPT, DIGEST
+from fusechat.manifests.names import ATTEMPT, DIGEST, STAGE
 
 _log = logging.getLogger(__name__)
 _TRANSIENT = frozenset({0, 401, 408, 409, 429, 503, 504})
-_FIRST_SECONDS, _LAST_SECONDS = 5.0, 300.0
 
 
 class LookAgainError(Exception):
@@ -31,12 +31,14 @@ class RefusedError(Exception):
     """A write was refused, and the status should say so."""
 
 
-@dataclass
-class _Refusal:
-    refused: Refused
-    generation: int
-    count: int
-    until: float
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a decision's actions."""
+
+    changed: bool
+    """Whether one was carried out."""
+    refused: bool
+    """Whether one was refused."""
 
 
 class Actor:
@@ -48,21 +50,34 @@ class Actor:
         self._connection = connection
         self._writer = writer
         self._cache = cache
-        self._clock = clock
-        self._refusals: dict[str, dict[str, _Refusal]] = {}
+        self._refusals = Refusals(clock)
 
     def refused(self, fusejob: Object) -> Mapping[str, Refused]:
         """Name of a child -> why it could not be made, of that FuseJob."""
-        return {name: each.refused for name, each in sorted(self._refusals.get(uid_of(fusejob), {}).items())}
+        return self._refusals.of(fusejob)
 
     def next_try(self, fusejob: Object) -> float | None:
         """Seconds until something refused may be tried again."""
-        times = [each.until - self._clock() for each in self._refusals.get(uid_of(fusejob), {}).values()]
-        return max(min(times), 0.0) if times else None
+        return self._refusals.next_try(fusejob)
 
     def forget(self, uid: str) -> None:
         """The FuseJob is gone."""
-        self._refusals.pop(uid, None)
+        self._refusals.forget(uid)
+
+    def carry_out(self, fusejob: Object, actions: Iterable[Action]) -> Outcome:
+        """In order. What is refused ends the actions of its stage, whose Job must not meet somebody else's Service in
+        the place of its own; other stages go on. LookAgainError or ApiError ends them all."""
+        changed, ended = False, set()
+        for action in actions:
+            stage = self._stage(action)
+            if stage in ended:
+                continue
+            try:
+                self.do(fusejob, action)
+                changed = True
+            except RefusedError:
+                ended.add(stage)
+        return Outcome(changed, bool(ended))
 
     def do(self, fusejob: Object, action: Action) -> None:
         """One action. LookAgainError, RefusedError, or ApiError where it may simply be tried again."""
@@ -78,9 +93,7 @@ class Actor:
 
     def _create(self, fusejob: Object, manifest: Object) -> None:
         name, kind = name_of(manifest), manifest["kind"]
-        known = self._refusals.get(uid_of(fusejob), {}).get(name)
-        generation = fusejob["metadata"].get("generation", 0)
-        if known and known.until > self._clock() and known.generation == generation:
+        if self._refusals.holds(fusejob, (kind, name)):
             raise RefusedError
         try:
             made = self._writer.create(kind, manifest)
@@ -90,7 +103,7 @@ class Actor:
             else:
                 raise self._refusal(fusejob, kind, name, error) from error
         self._cache.put(kind, {"kind": kind, "apiVersion": manifest["apiVersion"], **made})
-        self._refusals.get(uid_of(fusejob), {}).pop(name, None)
+        self._refusals.remove(fusejob, (kind, name))
         self._tell(fusejob, "create", kind, name)
 
     def _existing(self, fusejob: Object, manifest: Object, error: ApiError) -> Object:
@@ -160,22 +173,23 @@ class Actor:
         if found is not None:
             self._cache.put(kind, found)
 
-    def _refusal(self, fusejob: Object, kind: str, name: str, error: ApiError) -> Exception:
+    def _refusal(self, fusejob: Object, kind: Kind, name: str, error: ApiError) -> Exception:
         """Remembers it, for the status; what passes by itself is only raised again."""
         if error.code in _TRANSIENT:
             return error
-        known = self._refusals.setdefault(uid_of(fusejob), {})
-        generation = fusejob["metadata"].get("generation", 0)
-        same = known.get(name)
-        count = same.count + 1 if same and same.generation == generation else 0
-        until = self._clock() + min(_FIRST_SECONDS * 2 ** min(count, 10), _LAST_SECONDS)
-        known[name] = _Refusal(Refused(error.code, error.message), generation, count, until)
+        self._refusals.add(fusejob, (kind, name), error)
         namespace, job = key_of(fusejob)
         _log.warning(
             "refused",
             extra=fields(namespace=namespace, name=job, kind=kind, child=name, code=error.code, reason=error.message),
         )
         return RefusedError(error.message)
+
+    def _stage(self, action: Action) -> str:
+        """Of the child that it means; its kind and name where that bears none."""
+        kind, name = target_of(action)
+        child = action.manifest if isinstance(action, Create) else self._cache.child(kind, action.uid)
+        return (labels_of(child).get(STAGE) if child else None) or f"{kind}/{name}"
 
     @staticmethod
     def _tell(fusejob: Object, action: str, kind: str, child: str, **more: str) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from fuse_operator import job_warnings, kubernetes_events, progress
-from fuse_operator.acting import Actor, LookAgainError, RefusedError
+from fuse_operator.acting import Actor, LookAgainError
 from fuse_operator.api import ApiError, Connection, Writer
 from fuse_operator.cache import Cache
 from fuse_operator.job_warnings import JobName
@@ -53,6 +53,7 @@ class Controller:
         logs: Poller[Pod, LogProgress] | None,
         warnings: Poller[JobName, tuple[str, str]],
         synced: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reconcile = reconcile
         self._worker = worker
@@ -64,7 +65,8 @@ class Controller:
         self._logs = logs
         self._warnings = warnings
         self._synced = synced
-        self._actor = Actor(connection, writer, cache)
+        self._clock = clock
+        self._actor = Actor(connection, writer, cache, clock)
         self._uids: dict[Key, str] = {}
         self._wrote_status: dict[Key, float] = {}
 
@@ -78,14 +80,11 @@ class Controller:
             self._forget(key)
             self._uids[key] = uid_of(fusejob)
         decision = self._decide(fusejob, self._observe(fusejob))
-        try:
-            for action in decision.actions:
-                self._actor.do(fusejob, action)
-        except RefusedError:
-            # what was refused goes into the status; the rest waits
-            decision = replace(self._decide(fusejob, self._observe(fusejob)), actions=())
+        outcome = self._actor.carry_out(fusejob, decision.actions)
+        if outcome.refused:  # goes into the status
+            decision = self._decide(fusejob, self._observe(fusejob))
         self._report(fusejob, decision)
-        if decision.actions:  # the next look sees what these came to
+        if outcome.changed:  # the next look sees what that came to
             self._queue.add(key)
         for seconds in (decision.requeue_after, self._actor.next_try(fusejob)):
             if seconds is not None:
@@ -126,7 +125,7 @@ class Controller:
     def _write_status(self, fusejob: Object, status: Object, *, urgent: bool) -> bool:
         """Writes it, or puts it off. Whether it is written."""
         key = key_of(fusejob)
-        age = time.monotonic() - self._wrote_status.get(key, float("-inf"))
+        age = self._clock() - self._wrote_status.get(key, float("-inf"))
         if not urgent and age < PROGRESS_SECONDS:
             self._queue.add_after(key, PROGRESS_SECONDS - age)
             return False
@@ -137,7 +136,7 @@ class Controller:
                 raise
             self._look_at(key, uid_of(fusejob))
             raise LookAgainError(error.message) from error
-        self._wrote_status[key] = time.monotonic()
+        self._wrote_status[key] = self._clock()
         self._cache.put("FuseJob", written)
         self._metrics.status_changed(fusejob.get("status") or {}, status)
         _log.debug("status", extra=fields(namespace=key[0], name=key[1], action="status", urgent=urgent))

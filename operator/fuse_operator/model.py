@@ -104,7 +104,7 @@ class Decision:
     """What one pass of `reconcile` comes to."""
 
     actions: tuple[Action, ...] = ()
-    """To be carried out in this order; the first failure ends the pass."""
+    """To be carried out in this order. A refusal ends the actions of its stage, any other failure ends the pass."""
     status: Object | None = None
     """The whole new status as JSON, or None where it is as it was."""
     urgent: bool = False

@@ -1,0 +1,74 @@
+"""Writes that the API server refuses: told, tried again later each time, and in nobody else's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.unit.fuse_operator.api_server import Request
+from tests.unit.fuse_operator.bench import Bench, bench, makes
+
+REFUSED = 403, "exceeded quota: count/jobs.batch=1"
+
+
+@pytest.fixture
+def three() -> Iterator[Bench]:
+    """Extract stages of p, a, b and c are about to start."""
+    with bench("a", "b", "c") as made:
+        yield made
+
+
+def test_what_is_refused_keeps_no_other_stage_from_being_made(three: Bench) -> None:
+    three.server.fault = lambda request: REFUSED if makes(request, "extract-a") else None
+    three.run(1)
+    assert three.stages() >= {"extract-p", "extract-b", "extract-c"}
+    assert "extract-a" not in three.stages()
+    assert three.entry("extract-a")["reason"] == "CreateFailed"
+    assert "exceeded quota" in three.entry("extract-a")["message"]
+
+
+def test_several_that_are_refused_are_each_tried_again_later_each_time(three: Bench) -> None:
+    refused = ("extract-a", "extract-b", "extract-c")
+    three.server.fault = lambda request: REFUSED if makes(request, *refused) else None
+    looks = three.run(120)
+    tries = {stage: sum(makes(each, stage) for each in three.server.requests) for stage in refused}
+    assert all(4 <= count <= 6 for count in tries.values()), tries  # at 0, 5, 15, 35, 75 s
+    assert looks < 40
+
+
+def test_one_that_was_refused_once_is_made_though_another_is_refused_for_good(three: Bench) -> None:
+    once = {"extract-b"}
+
+    def fault(request: Request) -> tuple[int, str] | None:
+        if makes(request, "extract-b") and once:
+            once.clear()
+            return 500, "failed calling webhook"
+        return REFUSED if makes(request, "extract-a") else None
+
+    three.server.fault = fault
+    three.run(20)
+    assert "extract-b" in three.stages()
+    assert "extract-a" not in three.stages()
+
+
+def test_what_was_refused_is_made_when_it_is_allowed(three: Bench) -> None:
+    three.server.fault = lambda request: REFUSED if makes(request, "extract-a", "extract-b") else None
+    three.run(30)
+    three.server.fault = lambda _request: None
+    three.run(50)
+    assert three.stages() >= {"extract-a", "extract-b"}
+    assert three.entry("extract-a")["reason"] != "CreateFailed"
+    assert three.run(600) <= 2, "it waits for nothing any more"
+
+
+def test_children_of_a_stage_stay_together() -> None:
+    """A gang's Job does not meet somebody else's Service in the place of its own."""
+    with bench("a", before="fuse-a", nodes=2) as gang:
+        gang.server.fault = lambda request: REFUSED if request.method == "POST" and request.kind == "Service" else None
+        gang.run(30)
+        assert len(gang.server.asked("POST", "Service")) >= 3
+        assert "fuse-a" not in gang.stages()
+        gang.server.fault = lambda _request: None
+        gang.run(30)
+        assert "fuse-a" in gang.stages()
