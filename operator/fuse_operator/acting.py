@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from fuse_operator.api import ApiError, Connection, Writer
@@ -21,6 +21,8 @@ from fusechat.manifests.names import ATTEMPT, DIGEST, STAGE
 
 _log = logging.getLogger(__name__)
 _TRANSIENT = frozenset({0, 401, 408, 409, 429, 503, 504})
+_TRANSIENT_OF_KNOWN = _TRANSIENT | {500, 502}
+"""Of a delete or patch: no fault of what is asked for, as a child's manifest may be when a webhook fails over it."""
 
 
 class LookAgainError(Exception):
@@ -67,6 +69,8 @@ class Actor:
     def carry_out(self, fusejob: Object, actions: Iterable[Action]) -> Outcome:
         """In order. What is refused ends the actions of its stage, whose Job must not meet somebody else's Service in
         the place of its own; other stages go on. LookAgainError or ApiError ends them all."""
+        actions = tuple(actions)
+        self._refusals.keep(fusejob, {target_of(action) for action in actions})
         changed, ended = False, set()
         for action in actions:
             stage = self._stage(action)
@@ -125,13 +129,15 @@ class Actor:
         try:
             rest = self._writer.delete(kind, namespace, name, uid, propagation)
         except ApiError as error:
+            if error.code not in (404, 409):
+                raise self._refusal(fusejob, kind, name, error, _TRANSIENT_OF_KNOWN) from error
+            self._refusals.remove(fusejob, (kind, name))
             if error.code == 404:
                 self._cache.remove(kind, uid)
                 return
-            if error.code == 409:
-                self._look(kind, namespace, name, uid)
-                raise LookAgainError(f"{kind} {name} is another one now") from error
-            raise self._refusal(fusejob, kind, name, error) from error
+            self._look(kind, namespace, name, uid)
+            raise LookAgainError(f"{kind} {name} is another one now") from error
+        self._refusals.remove(fusejob, (kind, name))
         if rest.get("kind") == kind:
             self._cache.put(kind, rest)
         else:
@@ -145,10 +151,12 @@ class Actor:
         try:
             changed = self._writer.merge("Job", known, {"spec": {"suspend": suspend}})
         except ApiError as error:
-            if error.code in (404, 409):
-                self._look("Job", namespace_of(fusejob), name, uid)
-                raise LookAgainError(f"Job {name} has changed") from error
-            raise self._refusal(fusejob, "Job", name, error) from error
+            if error.code not in (404, 409):
+                raise self._refusal(fusejob, "Job", name, error, _TRANSIENT_OF_KNOWN) from error
+            self._refusals.remove(fusejob, ("Job", name))
+            self._look("Job", namespace_of(fusejob), name, uid)
+            raise LookAgainError(f"Job {name} has changed") from error
+        self._refusals.remove(fusejob, ("Job", name))
         self._cache.put("Job", changed)
         self._tell(fusejob, "suspend" if suspend else "resume", "Job", name)
 
@@ -173,9 +181,11 @@ class Actor:
         if found is not None:
             self._cache.put(kind, found)
 
-    def _refusal(self, fusejob: Object, kind: Kind, name: str, error: ApiError) -> Exception:
+    def _refusal(
+        self, fusejob: Object, kind: Kind, name: str, error: ApiError, transient: Set[int] = _TRANSIENT
+    ) -> Exception:
         """Remembers it, for the status; what passes by itself is only raised again."""
-        if error.code in _TRANSIENT:
+        if error.code in transient:
             return error
         self._refusals.add(fusejob, (kind, name), error)
         namespace, job = key_of(fusejob)

@@ -28,7 +28,7 @@ class LogProgress:
 
 @dataclass(frozen=True)
 class Refused:
-    """A write that the API server refused for good or for now: kept until a write of that name succeeds."""
+    """A write that the API server refused for good or for now: kept until it succeeds or nobody wants it any more."""
 
     code: int
     message: str
