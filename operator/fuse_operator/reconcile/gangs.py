@@ -7,6 +7,7 @@ from datetime import datetime
 
 from fuse_operator.reconcile.job_view import JobView
 from fuse_operator.reconcile.pod_view import PodView
+from fuse_operator.reconcile.stage import Stage
 from fuse_operator.reconcile.times import after, text_of
 from fusechat.manifests import is_gang
 from fusechat.plan import PlannedStage
@@ -24,16 +25,14 @@ def start_deadline(job: JobView, seconds: int) -> datetime | None:
     return None if start is None or job.suspended else after(text_of(start), seconds)
 
 
-def may_start(stage: PlannedStage, entries: Iterable[StageStatus], gangs: frozenset[str], queue: str | None) -> bool:
+def may_start(stage: PlannedStage, coming: Iterable[str], queue: str | None) -> bool:
     """Whether no other gang of this FuseJob is being put together. A queue admits gangs whole and needs no such care.
 
-    `entries`: as they are now, with those that this pass starts. `gangs`: names of the stages that are gangs.
+    `coming`: the gangs that are incomplete, and those whose Jobs this pass creates.
     """
-    if queue or not is_gang(stage):
-        return True
-    return not any(entry.name in gangs and is_incomplete(entry) for entry in entries if entry.name != stage.name)
+    return bool(queue) or not is_gang(stage) or not any(name != stage.name for name in coming)
 
 
-def is_incomplete(entry: StageStatus) -> bool:
-    """Whether it has a Job and not all of its pods."""
-    return entry.state == "Pending" and bool(entry.job_name) and entry.finished_at is None
+def is_incomplete(stage: Stage, entry: StageStatus) -> bool:
+    """Whether it has a Job and not all of its pods. One without a Job holds nothing that another could wait for."""
+    return stage.job is not None and stage.job.gang and stage.active and entry.state == "Pending"

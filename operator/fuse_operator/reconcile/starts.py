@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fuse_operator.model import Create, Object
@@ -25,27 +25,32 @@ class Started:
 def started(
     given: Given, stages: Sequence[Stage], entries: Sequence[StageStatus], *, new_runs: bool, queue: str | None
 ) -> Started:
-    """Starts what may start, in the plan's order. `new_runs`: False where a failure or `suspend` forbids them; a gang
-    that runs gets its Service back all the same.
+    """Starts what may start, in the plan's order, what was refused before last. `new_runs`: False where a failure or
+    `suspend` forbids them; a gang that runs gets its Service back all the same.
 
-    The first failure ends a pass: what was refused before comes last, not to keep others from being made, and a stage's
-    children stay together: a Job must not meet somebody else's ConfigMap or Service in the place of its own.
+    The first failure ends a pass: what is refused must not keep others from being made, nor take a gang's turn from
+    another. A stage's children stay together: a Job must not meet somebody else's ConfigMap or Service in the place of
+    its own.
     """
     now = {entry.name: entry for entry in entries}
-    gang_names = frozenset(stage.name for stage in stages if stage.planned and is_gang(stage.planned))
+    coming = {stage.name for stage in stages if gangs.is_incomplete(stage, now[stage.name])}
     creates: list[Create] = []
     refused: list[Create] = []
-    for stage in stages:
+    for stage in sorted(stages, key=_was_refused):
         entry = now[stage.name]
-        if new_runs and _wants_a_run(stage, entry, now):
-            now[stage.name] = entry = _entry(given, stage, entry, now.values(), gang_names, queue)
-            if entry.finished_at is None and entry.reason == reasons.STARTING:
-                creates += _missing(given, stage)
-            elif entry.finished_at is None and entry.reason == reasons.CREATE_FAILED:
-                refused += _missing(given, stage)
+        if new_runs and stage.planned and _wants_a_run(stage, entry, now):
+            waiting = _waiting(given, stage, entry, its_turn=gangs.may_start(stage.planned, coming, queue))
+            now[stage.name] = begun = waiting or _begun(given, stage, entry)
+            if waiting is None:
+                (refused if begun.reason == reasons.CREATE_FAILED else creates).extend(_missing(given, stage))
+                coming |= {stage.name} if is_gang(stage.planned) else set()
         elif stage.active and stage.job and not stage.job.suspended and entry.finished_at is None:
             creates += _missing(given, stage, beside_the_job=True)
     return Started(tuple(now.values()), (*creates, *refused))
+
+
+def _was_refused(stage: Stage) -> bool:
+    return stage.entry.reason == reasons.CREATE_FAILED
 
 
 def _wants_a_run(stage: Stage, entry: StageStatus, now: Mapping[str, StageStatus]) -> bool:
@@ -56,22 +61,22 @@ def _wants_a_run(stage: Stage, entry: StageStatus, now: Mapping[str, StageStatus
     return all(now[name].state == "Complete" for name in stage.planned.inputs.values())
 
 
-def _entry(
-    given: Given,
-    stage: Stage,
-    entry: StageStatus,
-    now: Iterable[StageStatus],
-    gang_names: frozenset[str],
-    queue: str | None,
-) -> StageStatus:
-    """The entry of a stage that has no run and could have one: what it still waits for, or that it starts."""
+def _waiting(given: Given, stage: Stage, entry: StageStatus, *, its_turn: bool) -> StageStatus | None:
+    """The entry of a stage that has no run and must wait for something; None: it may start."""
     start = next_start(entry, given.owner.uid)
     if start is not None and given.now < start:
         return entry.model_copy(update={"state": "Pending"})
     if not stage.clear:
         return _waits(entry, reasons.STOPPING, "Pods of an earlier run are not gone yet.")
-    if stage.planned and not gangs.may_start(stage.planned, now, gang_names, queue):
-        return _waits(entry, reasons.WAITING_FOR_GANG, "Another gang is not fully running yet.")
+    if its_turn:
+        return None
+    if _was_refused(stage):
+        return _waits(entry, stage.entry.reason, stage.entry.message)
+    return _waits(entry, reasons.WAITING_FOR_GANG, "Another gang is not fully running yet.")
+
+
+def _begun(given: Given, stage: Stage, entry: StageStatus) -> StageStatus:
+    """The entry of a stage whose children are created now, or tried again."""
     refused = _refusal(given, stage)
     reason, message = (reasons.CREATE_FAILED, refused) if refused else (reasons.STARTING, "")
     return entry.model_copy(
