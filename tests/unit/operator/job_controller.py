@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 
-from fusechat.errors import PERMANENT_EXIT_CODES
 from tests.unit.operator.store import (
     COMPLETE,
     FAILED,
@@ -103,34 +102,39 @@ def _count_success(job: Json, pod: Json) -> None:
 
 def _count_failure(job: Json, pod: Json) -> None:
     spec, status, index = job["spec"], job["status"], index_of(pod)
-    rule = _rule(spec, pod)
-    if rule == "Ignore":
+    action, rule = _action(spec, pod)
+    if action == "Ignore":
         return
     status["failed"] = status.get("failed", 0) + 1
     failures = status.setdefault("_failures", {})
     failures[index] = failures.get(index, 0) + 1
-    if rule == "FailJob":
-        status["_fail"] = _words(pod)
+    if action == "FailJob":
+        status["_fail"] = _words(pod, rule)
     out = status["_out"]
     if "backoffLimitPerIndex" in spec and failures[index] > spec["backoffLimitPerIndex"] and index not in out:
         out.append(index)
 
 
-def _rule(spec: Json, pod: Json) -> str:
-    """The first rule of the podFailurePolicy that the pod meets."""
-    for rule in spec["podFailurePolicy"]["rules"]:
-        if "onPodConditions" in rule and is_disrupted(pod):
-            return str(rule["action"])
-        if "onExitCodes" in rule and exit_code(pod) in PERMANENT_EXIT_CODES:
-            return str(rule["action"])
-    return "Count"
+def _action(spec: Json, pod: Json) -> tuple[str, int]:
+    """The first rule of the podFailurePolicy that the pod meets: what it says, and its index."""
+    for index, rule in enumerate(spec["podFailurePolicy"]["rules"]):
+        if _is_met(rule, pod):
+            return str(rule["action"]), index
+    return "Count", -1
 
 
-def _words(pod: Json) -> str:
-    name = pod["metadata"]["name"]
+def _is_met(rule: Json, pod: Json) -> bool:
+    if "onPodConditions" in rule:
+        return is_disrupted(pod)
+    assert rule["onExitCodes"]["operator"] == "In"
+    return exit_code(pod) in rule["onExitCodes"]["values"]
+
+
+def _words(pod: Json, rule: int) -> str:
+    name, matching = pod["metadata"]["name"], f"matching FailJob rule at index {rule}"
     if is_disrupted(pod):
-        return f"Pod lab/{name} has condition DisruptionTarget matching FailJob rule at index 0"
-    return f"Container stage for pod lab/{name} failed with exit code {exit_code(pod)} matching FailJob rule at index 1"
+        return f"Pod lab/{name} has condition DisruptionTarget {matching}"
+    return f"Container stage for pod lab/{name} failed with exit code {exit_code(pod)} {matching}"
 
 
 def _failure(job: Json) -> tuple[str, str] | None:

@@ -32,7 +32,7 @@ class Ending:
 
 
 GOOD = Ending()
-TOLD_TO_STOP = Ending(75, ErrorSummary(75, "InterruptedStage", "It was told to stop."))
+TOLD_TO_STOP = Ending(143, ErrorSummary(143, "InterruptedStage", "It was told to stop."))
 
 
 @dataclass(frozen=True)
