@@ -6,7 +6,7 @@
     ├── MissingInputError            66                       no
     ├── AcceleratorOutOfMemoryError  71                       no
     ├── TemporaryError               75                       yes
-    │   ├── InterruptedStageError    75  a checkpoint or part was saved first
+    │   ├── InterruptedStageError    143 (128 + SIGTERM)  a checkpoint or part was saved first
     │   └── DamagedInputError        75  names the stage to run again
     ├── NoPermissionError            77                       no
     └── ConfigurationError           78                       no
@@ -72,7 +72,12 @@ class TemporaryError(FuseChatError):
 
 
 class InterruptedStageError(TemporaryError):
-    """SIGTERM or Ctrl-C: what was finished is saved, the next attempt goes on from there."""
+    """SIGTERM or Ctrl-C: what was finished is saved, the next attempt goes on from there.
+
+    The code is that of a process that SIGTERM ended, and no other error's: a cluster is told not to count it.
+    """
+
+    exit_code = 143
 
 
 class DamagedInputError(TemporaryError):

@@ -127,7 +127,7 @@ class TrainingJob:
     begin_again: bool = False
     """With checkpoints of another world size only: False refuses to start, True starts from the pivot and says so."""
     stop_file: Path | None = None
-    """When it appears, training finishes its step, saves a checkpoint and exits 75, as after SIGTERM; unlike a signal
+    """When it appears, training finishes its step, saves a checkpoint and exits 143, as after SIGTERM; unlike a signal
     to torchrun it sets no deadline of 30 seconds."""
 
     def to_json(self) -> str:

@@ -16,7 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, FuseChatError, TemporaryError, UsageError
+from fusechat.errors import (
+    INTERNAL_ERROR_EXIT_CODE,
+    FuseChatError,
+    InterruptedStageError,
+    TemporaryError,
+    UsageError,
+)
 from fusechat.fusion.settings import CheckpointLocation, TrainingJob
 from fusechat.storage import S3Settings, open_storage
 from fusechat.storage.checkpoints import Checkpoints
@@ -56,13 +62,15 @@ def failures_directory(work_directory: Path) -> Path:
     return work_directory / "failures"
 
 
-def first_failure(work_directory: Path) -> RankFailure | None:
+def first_failure(work_directory: Path, *, asked: bool = True) -> RankFailure | None:
     """The failure of this node's ranks that explains the others; None if none left word (all were killed).
 
-    The earliest, but a rank that only lost a peer comes after one that knows a reason.
+    The earliest, but a rank that only lost a peer comes after one that knows a reason. `asked`: whether anybody asked
+    for a stop. If nobody did, it was torchrun that interrupted a rank, since another had ended: that explains nothing.
     """
     files = sorted(failures_directory(work_directory).glob("rank-*.json"))
-    failures = [RankFailure(**json.loads(path.read_text())) for path in files]
+    found = [RankFailure(**json.loads(path.read_text())) for path in files]
+    failures = [failure for failure in found if asked or failure.error != InterruptedStageError.__name__]
     return min(
         failures, key=lambda failure: (failure.error == TemporaryError.__name__, failure.unix_time), default=None
     )

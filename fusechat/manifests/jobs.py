@@ -7,10 +7,11 @@ Who tries again: the Job controller single pods and workers, the operator gangs,
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from fusechat.canonical import canonical_json
-from fusechat.errors import PERMANENT_EXIT_CODES
+from fusechat.errors import PERMANENT_EXIT_CODES, InterruptedStageError
 from fusechat.manifests import names
 from fusechat.manifests.identity import Run, short
 from fusechat.manifests.planned_spec import JOB_FILE, spec_hash, spec_run
@@ -24,13 +25,17 @@ from fusechat.spec.job import FuseJob
 QUEUE = "kueue.x-k8s.io/queue-name"
 """Label by which Kueue knows what to admit."""
 
+
+def _on_exit_codes(action: str, codes: Sequence[int]) -> dict[str, Any]:
+    return {"action": action, "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(codes)}}
+
+
 _DISRUPTED = [{"type": "DisruptionTarget", "status": "True"}]
-_PERMANENT = {
-    "action": "FailJob",
-    "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(PERMANENT_EXIT_CODES)},
-}
-_RETRIED_BY_KUBERNETES = {"rules": [{"action": "Ignore", "onPodConditions": _DISRUPTED}, _PERMANENT]}
-"""A preemption costs no attempt; what cannot succeed later is not tried again."""
+_STOPPED = _on_exit_codes("Ignore", [InterruptedStageError.exit_code])
+_PERMANENT = _on_exit_codes("FailJob", PERMANENT_EXIT_CODES)
+_RETRIED_BY_KUBERNETES = {"rules": [{"action": "Ignore", "onPodConditions": _DISRUPTED}, _STOPPED, _PERMANENT]}
+"""A preemption costs no attempt, nor does being told to stop: a pod that a suspension deleted bears no condition. What
+cannot succeed later is not tried again."""
 _RETRIED_AS_A_WHOLE = {"rules": [{"action": "FailJob", "onPodConditions": _DISRUPTED}, _PERMANENT]}
 """One pod gone is the gang gone: the Job controller would replace it and leave the others waiting for ever."""
 

@@ -28,6 +28,7 @@ from fusechat.storage.outputs import CompletenessState
 from fusechat.storage.sweeping import sweep
 
 TEMPORARY = TemporaryError.exit_code
+RETRIED = (TEMPORARY, InterruptedStageError.exit_code)
 TORCH_KINDS = ("extract", "fuse", "merge", "evaluate")
 GRACE_SECONDS = 60.0
 """Time for a checkpoint after Ctrl-C before a child is killed."""
@@ -219,8 +220,8 @@ class LocalExecutor:
             return
         if self._revisit_inputs(task.stage, state):
             state.attempts[task.label] -= 1  # it did not fail itself
-        # a process killed from outside (-9, -15) says nothing about the stage: try again
-        again = (code == TEMPORARY or code < 0) and state.attempts[task.label] < attempts
+        # a process stopped or killed from outside (143, -15, -9) says nothing about the stage: try again
+        again = (code in RETRIED or code < 0) and state.attempts[task.label] < attempts
         self._observer.failed(task, code, child.log.path, again=again)
         if again:
             pause = 0.5 * min(2.0 ** (state.attempts[task.label] - 1), 60.0)

@@ -132,7 +132,7 @@ def scratch_directory(name: str) -> Iterator[Path]:
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the stage as an InterruptedStageError: finished parts and checkpoints stay, the exit code is 75."""
+    """SIGTERM ends the stage as an InterruptedStageError: finished parts and checkpoints stay, the exit code is 143."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise InterruptedStageError(

@@ -85,4 +85,5 @@ def _run(command: list[str]) -> int:
 
 def _failure(directory: Path, code: int) -> Exception:
     mend = "If it happens again: lower tokenBudget, or give it more memory."
-    return failure(directory, code, of="tensor-parallel model", when_killed=mend)
+    # a stop that was asked for ends the waiting, and never comes here
+    return failure(directory, code, of="tensor-parallel model", when_killed=mend, asked=False)

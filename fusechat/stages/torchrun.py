@@ -96,11 +96,15 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def failure(work: Path, code: int, *, of: str, when_killed: str) -> FuseChatError:
-    """The error of the rank that failed first. `of` names the ranks; `when_killed` is the mend if none left word."""
+def failure(work: Path, code: int, *, of: str, when_killed: str, asked: bool) -> FuseChatError:
+    """The error of the rank that failed first. `of` names the ranks; `when_killed` is the mend if none left word.
+
+    `asked`: whether anybody asked for a stop. If not, one rank's end is no interruption, which costs no attempt: a rank
+    that is killed for its memory each time would be started for ever.
+    """
     from fusechat.fusion.train_process import first_failure
 
-    first = first_failure(work)
+    first = first_failure(work, asked=asked)
     if first is None:
         return TemporaryError(f"A process of the {of} was killed (torchrun ended with {code}).", mend=when_killed)
     if first.error == InterruptedStageError.__name__:

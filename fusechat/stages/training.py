@@ -55,7 +55,10 @@ def _train_under_torchrun(job: TrainingJob, gang: Gang, progress: ShowProgress) 
         )
     if code:
         mend = "If it happens again: lower microBatchSize, or give it more memory."
-        raise failure(job.work_directory, code, of="training", when_killed=mend)
+        assert job.stop_file is not None
+        # of several nodes another one may have been asked: all stop after the same step
+        asked = gang.nodes > 1 or job.stop_file.exists()
+        raise failure(job.work_directory, code, of="training", when_killed=mend, asked=asked)
 
 
 @contextmanager

@@ -272,7 +272,7 @@ def test_a_stopped_stage_says_so(pods: Pods) -> None:
     assert b"progress" in process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 75, errors
+    assert process.returncode == 143, errors
     told = StageMessage.parse(message.read_text())
     assert told is not None
     assert told.error is not None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_stopped_run_saves_a_checkpoint_and_the_next_goes_on_from_it(number: s
     below = descendants(process.pid)
     process.send_signal(number)
     _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 75, errors
+    assert process.returncode == 143, errors
     assert f"Stopped by {number.name}" in errors
     assert "run the same command to go on" in errors
     assert "Traceback" not in errors
@@ -118,7 +119,7 @@ def test_ctrl_c_in_the_first_seconds_shows_no_traceback(job: TinyJob) -> None:
     next(event for event in events(process.stdout) if event["event"] == "started")
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 75, errors
+    assert process.returncode == 143, errors
     assert "Traceback" not in errors + "".join(path.read_text() for path in job.storage.rglob("imports.log"))
 
 
@@ -158,7 +159,7 @@ def test_sigterm_to_a_stage_keeps_its_chunks(job: TinyJob, undisturbed: TinyJob,
     job.remove("extract-b")
     log = tmp_path / "log"
     fault = Fault("uploaded", "chunk-00002", signal=signal.SIGTERM)
-    assert driver.run(job.stage_arguments("extract-b"), fault, log) == 75
+    assert driver.run(job.stage_arguments("extract-b"), fault, log) == 143
     assert "Stopped by SIGTERM" in log.read_text()
     assert "Traceback" not in log.read_text()
     # the signal came between the file and its part
@@ -179,10 +180,42 @@ def test_sigterm_to_a_stage_that_is_still_importing(job: TinyJob) -> None:
     wait_for(lambda: _hears(process.pid, signal.SIGTERM), "listening to SIGTERM")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 75
+    assert process.returncode == 143
     assert "Stopped by SIGTERM" in errors
     assert "Traceback" not in errors
     assert not list((job.storage / "stages").glob("extract-b-*/parts/*"))
+
+
+def test_a_stage_that_somebody_stops_during_a_run_is_tried_again(job: TinyJob, undisturbed: TinyJob) -> None:
+    job.remove("align-b")
+    process = start(job)
+    assert process.stdout is not None
+    told = events(process.stdout)
+    next(event for event in told if event["event"] == "started" and event["stage"] == "align-b")
+    os.kill(_listening_process(process.pid, "align-b"), signal.SIGTERM)
+    rest = list(told)
+    (failed,) = [event for event in rest if event["event"] == "failed"]
+    assert (failed["stage"], failed["exitCode"], failed["retrying"]) == ("align-b", 143, True)
+    assert [event["stage"] for event in rest if event["event"] == "finished"] == ["align-b"]
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    assert job.content() == undisturbed.content()
+
+
+def _listening_process(above: int, stage: str) -> int:
+    """The stage's process below `above`, once it listens to SIGTERM."""
+    found: list[int] = []
+
+    def look() -> bool:
+        for pid in descendants(above):
+            with suppress(OSError):
+                named = f"\0stage\0{stage}\0" in Path(f"/proc/{pid}/cmdline").read_text()
+                if named and _hears(pid, signal.SIGTERM):
+                    found.append(pid)
+        return bool(found)
+
+    wait_for(look, "listening to SIGTERM")
+    return found[0]
 
 
 def _hears(pid: int, number: signal.Signals) -> bool:
@@ -195,7 +228,7 @@ def test_sigterm_to_training_resumes_at_the_very_step(job: TinyJob, undisturbed:
     job.remove("fuse-b")
     log = tmp_path / "log"
     fault = Fault("step", call=3, signal=signal.SIGTERM)
-    assert driver.run(job.stage_arguments("fuse-b"), fault, log) == 75
+    assert driver.run(job.stage_arguments("fuse-b"), fault, log) == 143
     assert "a checkpoint was saved" in log.read_text()
     job.complete()
     resumed = json.loads(job.path("fuse-b", "training.json").read_text())["resumed_from_step"]

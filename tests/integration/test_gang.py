@@ -127,7 +127,7 @@ def test_two_nodes_train_stop_together_survive_a_loss_and_go_on(job: TinyJob, tm
     nodes[1].process.send_signal(signal.SIGTERM)
     for node in nodes:
         code, message = node.ended(60)
-        assert code == 75, node.log.read_text()
+        assert code == 143, node.log.read_text()
         assert message.error is not None
         assert message.error.reason == "InterruptedStage"
         assert "a checkpoint was saved" in message.error.message
@@ -178,7 +178,7 @@ def test_a_node_whose_peers_never_come_gives_up(job: TinyJob, tmp_path: Path) ->
     began = time.monotonic()
     code, message = master.ended(30)
     print(f"a master without peers was stopped: it ended after {time.monotonic() - began:.1f} s")
-    assert code == 75, master.log.read_text()
+    assert code == 143, master.log.read_text()
     assert message.error is not None
     assert message.error.reason == "InterruptedStage"
     assert time.monotonic() - began < 8

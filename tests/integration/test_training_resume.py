@@ -100,7 +100,7 @@ def test_killed_at_a_step_while_saving_and_before_the_commit(zero: int | None, i
 
 
 @pytest.mark.parametrize("zero", [None, 2])
-def test_sigterm_to_one_rank_saves_a_checkpoint_and_exits_75(zero: int | None, inputs: Path, tmp_path: Path) -> None:
+def test_sigterm_to_one_rank_saves_a_checkpoint_and_exits_143(zero: int | None, inputs: Path, tmp_path: Path) -> None:
     undisturbed = job_of(tmp_path / "undisturbed", inputs, zero)
     ranks.run(undisturbed, 2)
     stopped = job_of(tmp_path / "stopped", inputs, zero)
@@ -109,7 +109,7 @@ def test_sigterm_to_one_rank_saves_a_checkpoint_and_exits_75(zero: int | None, i
     assert codes == [InterruptedStageError.exit_code] * 2
     failure = first_failure(stopped.work_directory)
     assert failure is not None
-    assert (failure.error, failure.exit_code) == ("InterruptedStageError", 75)
+    assert (failure.error, failure.exit_code) == ("InterruptedStageError", 143)
     assert "step 3 of 6" in failure.message
     resumed = again(stopped, "second")
     ranks.run(resumed, 2)
@@ -121,7 +121,7 @@ def test_a_stop_file_is_a_request_too_and_a_finished_run_resumes_to_its_end(inpu
     stop = tmp_path / "stop"
     stop.touch()
     job = replace(job_of(tmp_path / "job", inputs, None), stop_file=stop)
-    assert ranks.start(job, 1).wait() == [75]
+    assert ranks.start(job, 1).wait() == [143]
     assert steps_run(job) == [1]
     stop.unlink()
     resumed = again(job, "second")

@@ -56,7 +56,7 @@ def test_torchrun_with_deepspeed_stops_on_sigterm_and_goes_on(tmp_path: Path) ->
     assert first.wait() != 0
     failure = first_failure(job.work_directory)
     assert failure is not None
-    assert (failure.exit_code, failure.error) == (75, "InterruptedStageError"), failure
+    assert (failure.exit_code, failure.error) == (143, "InterruptedStageError"), failure
 
     second = launch(replace(job, checkpoints=replace(job.checkpoints, writer="second")), extensions)
     output, _ = second.communicate()

@@ -1,5 +1,7 @@
 """The error tree: exit codes as sysexits.h has them, what is retried, how a job's mistakes read."""
 
+import signal
+
 import pytest
 
 from fusechat import errors
@@ -11,7 +13,7 @@ EXIT_CODES = {
     "MissingInputError": 66,
     "AcceleratorOutOfMemoryError": 71,
     "TemporaryError": 75,
-    "InterruptedStageError": 75,
+    "InterruptedStageError": 143,
     "DamagedInputError": 75,
     "NoPermissionError": 77,
     "ConfigurationError": 78,
@@ -35,9 +37,13 @@ def test_every_error_has_its_exit_code_and_is_drawn_in_the_tree() -> None:
 
 
 def test_exactly_the_temporary_errors_are_retried() -> None:
-    assert {name for name, error in tree().items() if error.retriable} == {
-        name for name, code in EXIT_CODES.items() if code == 75
-    }
+    retried = {name for name, error in tree().items() if error.retriable}
+    assert retried == {"TemporaryError", "InterruptedStageError", "DamagedInputError"}
+
+
+def test_no_other_error_has_the_code_of_a_process_that_was_told_to_stop() -> None:
+    """A cluster does not count it: whatever else had it would be tried again for ever."""
+    assert [name for name, code in EXIT_CODES.items() if code == 128 + signal.SIGTERM] == ["InterruptedStageError"]
 
 
 def test_the_mend_follows_the_message() -> None:

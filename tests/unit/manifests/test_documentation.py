@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fusechat.errors import PERMANENT_EXIT_CODES
+from fusechat.errors import PERMANENT_EXIT_CODES, InterruptedStageError
 from tests.unit.manifests.jobs import container_of, fuse_job, gang_job, job_of, pod_of
 
 PAGE = (Path(__file__).parents[3] / "docs" / "stage-pods.md").read_text()
@@ -37,6 +37,12 @@ def test_permanent_codes_are_those_of_the_page() -> None:
     sentence = re.search(r"Exit codes ([\d, \nand]+) are permanent", PAGE)
     assert sentence
     assert [int(number) for number in re.findall(r"\d+", sentence[1])] == list(PERMANENT_EXIT_CODES)
+
+
+def test_the_code_of_a_stop_is_that_of_the_page() -> None:
+    sentence = re.search(r"exit code (\d+), of a pod\s+that was told to stop", PAGE)
+    assert sentence
+    assert int(sentence[1]) == InterruptedStageError.exit_code
 
 
 def test_volumes_and_times_are_those_of_the_page() -> None:

@@ -29,10 +29,14 @@ def retried(**spec: Any) -> Any:
 def rules(manifest: Object) -> list[tuple[str, str]]:
     """(what, action) of the pod failure policy, in its order."""
     found = manifest["spec"]["podFailurePolicy"]["rules"]
-    return [
-        ("codes", rule["action"]) if "onExitCodes" in rule else (rule["onPodConditions"][0]["type"], rule["action"])
-        for rule in found
-    ]
+    return [(_subject(rule), rule["action"]) for rule in found]
+
+
+def _subject(rule: Object) -> str:
+    if "onPodConditions" in rule:
+        (condition,) = rule["onPodConditions"]
+        return str(condition["type"])
+    return "stopped" if rule["onExitCodes"]["values"] == [143] else "permanent"
 
 
 @pytest.mark.parametrize("name", SINGLE)
@@ -71,17 +75,25 @@ def test_a_gang_is_tried_again_by_the_operator_alone(nodes: int) -> None:
 
 
 @pytest.mark.parametrize("name", [*SINGLE, *SHARDED])
-def test_a_preemption_costs_no_attempt_and_a_permanent_error_all(name: str) -> None:
-    assert rules(job_of(retried(), name)) == [("DisruptionTarget", "Ignore"), ("codes", "FailJob")]
+def test_a_preemption_or_a_stop_costs_no_attempt_and_a_permanent_error_all(name: str) -> None:
+    assert rules(job_of(retried(), name)) == [
+        ("DisruptionTarget", "Ignore"),
+        ("stopped", "Ignore"),
+        ("permanent", "FailJob"),
+    ]
+
+
+def test_prepare_is_stopped_at_no_cost_too() -> None:
+    assert ("stopped", "Ignore") in rules(prepare_job(retried(), OWNER, WORKER, 0))
 
 
 def test_one_pod_of_a_gang_that_is_preempted_ends_the_gang() -> None:
-    assert rules(job_of(gang_job(), "fuse-a")) == [("DisruptionTarget", "FailJob"), ("codes", "FailJob")]
+    assert rules(job_of(gang_job(), "fuse-a")) == [("DisruptionTarget", "FailJob"), ("permanent", "FailJob")]
 
 
 @pytest.mark.parametrize("name", ["merge-varm", "extract-a", "fuse-a"])
 def test_permanent_codes_are_those_of_the_errors_that_are_not_retriable(name: str) -> None:
-    rule = job_of(gang_job(), name)["spec"]["podFailurePolicy"]["rules"][1]["onExitCodes"]
+    rule = job_of(gang_job(), name)["spec"]["podFailurePolicy"]["rules"][-1]["onExitCodes"]
     assert rule["operator"] == "In"
     assert rule["containerName"] == job_of(gang_job(), name)["spec"]["template"]["spec"]["containers"][0]["name"]
     assert rule["values"] == sorted({kind.exit_code for kind in _kinds(errors.FuseChatError) if not kind.retriable})
@@ -90,6 +102,21 @@ def test_permanent_codes_are_those_of_the_errors_that_are_not_retriable(name: st
 def _kinds(base: type[errors.FuseChatError]) -> set[type[errors.FuseChatError]]:
     own = {kind for kind in base.__subclasses__() if kind.__module__ == errors.__name__}
     return own.union(*(_kinds(kind) for kind in own))
+
+
+@pytest.mark.parametrize("name", ["merge-varm", "extract-a"])
+def test_only_a_stages_own_container_can_say_that_it_was_stopped(name: str) -> None:
+    manifest = job_of(retried(), name)
+    (rule,) = [
+        rule
+        for rule in manifest["spec"]["podFailurePolicy"]["rules"]
+        if rule["action"] == "Ignore" and "onExitCodes" in rule
+    ]
+    assert rule["onExitCodes"] == {
+        "containerName": manifest["spec"]["template"]["spec"]["containers"][0]["name"],
+        "operator": "In",
+        "values": [errors.InterruptedStageError.exit_code],
+    }
 
 
 @pytest.mark.parametrize("code", [errors.TemporaryError.exit_code, errors.INTERNAL_ERROR_EXIT_CODE, 137, 143])

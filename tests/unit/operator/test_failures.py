@@ -248,20 +248,21 @@ def test_preemptions_of_single_pods_are_counted_once_and_cost_nothing(stage: str
     assert (cluster.entry(stage).preemptions, cluster.entry(stage).attempt) == (6, 0)
 
 
-@pytest.mark.parametrize("stage", ["merge-varm", "extract-p", "fuse-a"])
-def test_a_pod_that_somebody_told_to_stop_is_no_failure_of_the_stage(stage: str) -> None:
-    stopped = Ending(75, ErrorSummary(75, "InterruptedStage", "It was told to stop."))
+def test_a_gang_that_somebody_told_to_stop_did_not_fail() -> None:
+    """Of single pods and workers: test_interruptions.py."""
+    stage = "fuse-a"
+    stopped = Ending(143, ErrorSummary(143, "InterruptedStage", "It was told to stop."))
     cluster = once(stage, stopped, times=4)
     cluster.settle()
     assert cluster.holds("Complete")
-    assert cluster.entry(stage).run >= 1
+    assert (cluster.entry(stage).attempt, cluster.entry(stage).run) == (0, 4)
 
 
 def test_a_peer_that_was_stopped_does_not_hide_who_failed() -> None:
     cluster = Cluster(fusejob(spec("a", nodes=2)))
     cluster.until_running("fuse-a")
     first, second = cluster.pods_at("fuse-a")
-    cluster.end(first, Ending(75, ErrorSummary(75, "InterruptedStage", "It was told to stop.")))
+    cluster.end(first, Ending(143, ErrorSummary(143, "InterruptedStage", "It was told to stop.")))
     cluster.end(second, BAD_DATA)
     cluster.settle()
     assert cluster.condition("Failed").reason == "InvalidData"

@@ -187,7 +187,7 @@ def test_unknown_fields_of_a_newer_worker_are_read_over() -> None:
     [
         (InvalidDataError("x"), 65, "InvalidData"),
         (AcceleratorOutOfMemoryError("x"), 71, "OutOfMemory"),
-        (InterruptedStageError("x"), 75, "InterruptedStage"),
+        (InterruptedStageError("x"), 143, "InterruptedStage"),
         (SpecError([SpecProblem("spec", "x")]), 78, "InvalidSpec"),
         (FuseChatError("x"), 70, "Internal"),
         (KeyError("x"), 70, "Internal"),

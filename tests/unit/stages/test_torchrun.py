@@ -74,7 +74,7 @@ def test_a_gang_ends_with_the_class_message_and_mend_of_the_first_rank_that_fail
 ) -> None:
     leave(tmp_path, 3, error, monkeypatch)
     leave(tmp_path, 0, TemporaryError("a peer went away"), monkeypatch)
-    found = failure(tmp_path, 1, of="training", when_killed="")
+    found = failure(tmp_path, 1, of="training", when_killed="", asked=True)
     assert type(found) is type(error)
     assert (found.message, found.mend) == (f"Rank 3 of the training: {error.message}", error.mend)
 
@@ -84,25 +84,40 @@ def test_a_rank_that_knows_a_reason_comes_before_one_that_lost_it(
 ) -> None:
     leave(tmp_path, 0, TemporaryError("a peer went away"), monkeypatch)
     leave(tmp_path, 1, ConfigurationError("the reason"), monkeypatch)
-    assert failure(tmp_path, 1, of="training", when_killed="").message == "Rank 1 of the training: the reason"
+    assert (
+        failure(tmp_path, 1, of="training", when_killed="", asked=True).message == "Rank 1 of the training: the reason"
+    )
 
 
 def test_an_interrupted_gang_may_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave(tmp_path, 0, InterruptedStageError("Stopped after step 3.", mend="Run it again."), monkeypatch)
-    found = failure(tmp_path, 1, of="training", when_killed="")
+    found = failure(tmp_path, 1, of="training", when_killed="", asked=True)
     assert type(found) is InterruptedStageError
     assert str(found) == "Stopped after step 3.\nRun it again."
 
 
+@pytest.mark.parametrize("left", [None, TemporaryError("the disk is full", mend="Free some.")])
+def test_ranks_that_torchrun_stopped_because_another_ended_do_not_pass_for_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: FuseChatError | None
+) -> None:
+    """That costs no attempt: a rank without memory enough would be started for ever."""
+    leave(tmp_path, 0, InterruptedStageError("Stopped by SIGTERM."), monkeypatch)
+    if left is not None:
+        leave(tmp_path, 1, left, monkeypatch)
+    found = failure(tmp_path, 1, of="model", when_killed="Give it more memory.", asked=False)
+    assert (type(found), found.exit_code) == (TemporaryError, 75)
+    assert found.mend == (left.mend if left else "Give it more memory.")
+
+
 def test_a_defect_in_a_rank_is_one_of_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave(tmp_path, 2, ZeroDivisionError("division by zero"), monkeypatch)
-    found = failure(tmp_path, 1, of="training", when_killed="")
+    found = failure(tmp_path, 1, of="training", when_killed="", asked=True)
     assert (type(found), found.exit_code) == (FuseChatError, 70)
     assert "Rank 2 of the training failed: ZeroDivisionError: division by zero" in found.message
 
 
 def test_ranks_that_were_killed_leave_no_word(tmp_path: Path) -> None:
-    found = failure(tmp_path, 1, of="training", when_killed="Give it more memory.")
+    found = failure(tmp_path, 1, of="training", when_killed="Give it more memory.", asked=False)
     assert (type(found), found.mend) == (TemporaryError, "Give it more memory.")
 
 
