@@ -28,7 +28,8 @@ def run(
     """Run a job on this machine: what is complete is reused, the rest runs, in parallel where memory suffices.
 
     Ctrl-C stops cleanly: training writes a checkpoint, and the same command goes on from there. The exit code is that
-    of the first stage that failed for good, and 75 after Ctrl-C. With --json, every event is one JSON object a line.
+    of the first stage that failed for good, and 143 after Ctrl-C or SIGTERM. With --json, every event is one
+    JSON object a line.
 
     Example: [bold]fusechat run examples/demo/fusejob.yaml[/bold]
     """
