@@ -55,7 +55,7 @@ def reconciling(entries: Sequence[StageStatus], *, planning: bool) -> Standing:
 
 def _progress(entries: Sequence[StageStatus], *, planning: bool) -> Said:
     failure = next((entry for entry in entries if entry.state == "Failed"), None)
-    if failure is not None:
+    if failure is not None and not planning:
         running = _listed([entry.name for entry in entries if entry.state in ("Running", "Pending")])
         return Said(reasons.FINISHING, f"Stage {failure.name} failed ({failure.reason}); {running} is left to finish.")
     waiting = [entry for entry in entries if entry.state == "Pending"]

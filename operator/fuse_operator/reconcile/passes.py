@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -119,7 +119,7 @@ def _carried_on(this: Pass, steps: Sequence[Step]) -> Decision:
         actions += removals.of_no_stage(given, this.stages)
     entries, replaced = replacing.replaced(this.stages, entries)
     actions += replaced
-    failing = any(entry.state == "Failed" for entry in entries)
+    failing = bool(_failures(this.plan, entries))
     if failing:
         entries, idle = replacing.idle_stopped(this.stages, entries)
         actions += idle
@@ -176,12 +176,18 @@ def _times(this: Pass, status: FuseJobStatus, entries: Sequence[StageStatus]) ->
 def _standing(this: Pass, plan: PlanStatus | None, entries: Sequence[StageStatus]) -> Standing:
     if plan is not None and _all_complete(entries):
         return conditions.complete(entries)
-    failures = [entry for entry in entries if entry.state == "Failed"]
+    failures = _failures(plan, entries)
     if failures and not any(entry.state in ("Running", "Suspended") for entry in entries):
         return conditions.failed(_failure(failures))
     if this.suspend:
         return conditions.suspended()
     return conditions.reconciling(entries, planning=plan is None)
+
+
+def _failures(plan: PlanStatus | None, entries: Iterable[StageStatus]) -> list[StageStatus]:
+    """The entries that fail the job. Until the plan is known only prepare's is about this spec: an edit may be what
+    mends the others."""
+    return [entry for entry in entries if entry.state == "Failed" and (plan is not None or entry.name == PREPARE)]
 
 
 def _all_complete(entries: Sequence[StageStatus]) -> bool:
