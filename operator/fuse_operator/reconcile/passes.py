@@ -16,8 +16,9 @@ from fuse_operator.reconcile.planning import check_plan
 from fuse_operator.reconcile.raw import Said
 from fuse_operator.reconcile.render import Renderer
 from fuse_operator.reconcile.stage import Stage, stage_of
-from fuse_operator.reconcile.steps import Step, Terms, stepped
+from fuse_operator.reconcile.steps import stepped
 from fuse_operator.reconcile.stopping import stopped
+from fuse_operator.reconcile.terms import Step, Terms
 from fuse_operator.reconcile.timers import timers
 from fuse_operator.reconcile.times import text_of
 from fuse_operator.reconcile.writing import decision, with_standing

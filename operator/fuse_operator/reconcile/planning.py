@@ -5,7 +5,7 @@ from __future__ import annotations
 from fuse_operator.reconcile import reasons
 from fuse_operator.reconcile.graph import Graph
 from fuse_operator.reconcile.stage import Stage
-from fuse_operator.reconcile.steps import Step
+from fuse_operator.reconcile.terms import Step
 from fusechat.plan import PLAN_FORMAT_VERSION
 
 

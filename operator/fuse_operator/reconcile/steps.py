@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 
-from fuse_operator.model import LogProgress
-from fuse_operator.reconcile import attempts, gangs, ranges, reasons
+from fuse_operator.reconcile import attempts, ends, gangs, ranges, reasons
 from fuse_operator.reconcile.attempts import Done, Failure, Preemption, Settling, Unread
 from fuse_operator.reconcile.counting import (
     evicted_too_often,
-    failures,
     gpu_seconds_of,
     percent,
     share,
@@ -22,41 +18,13 @@ from fuse_operator.reconcile.job_view import JobView
 from fuse_operator.reconcile.pod_view import PodView
 from fuse_operator.reconcile.raw import Said
 from fuse_operator.reconcile.stage import Stage
+from fuse_operator.reconcile.terms import MESSAGE, Step, Terms
 from fuse_operator.reconcile.times import text_of
 from fuse_operator.reconcile.waiting import why_it_waits
-from fusechat.plan.messages import PlanSummary
 from fusechat.spec.status import StageStatus
 
-MESSAGE = 1024
-"""Characters of a stage's message."""
 RANGES = 1024
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What of the spec and the installation decides about runs."""
-
-    now: datetime
-    attempts: int
-    gang_start_seconds: int
-    gpu_resource: str
-    suspend: bool
-    queued: bool
-    warnings: dict[str, tuple[str, str]]
-    """By UID of the Job."""
-    progress: dict[str, LogProgress]
-    """By UID of the Job."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage's next entry, and what else follows."""
-
-    entry: StageStatus
-    plan: PlanSummary | None = None
-    """What prepare found."""
-    damaged: str | None = None
-    """The stage whose output has to be made again."""
+"""Characters of the indexes of workers whose results were read."""
 
 
 def stepped(stage: Stage, terms: Terms) -> Step:
@@ -69,13 +37,13 @@ def stepped(stage: Stage, terms: Terms) -> Step:
     result = attempts.outcome(job, stage.job_pods, entry.finished_workers, terms.now)
     match result:
         case Done():
-            return Step(_completed(entry, job, stage.job_pods, result, terms), plan=result.plan)
+            return Step(ends.completed(entry, job, stage.job_pods, result, terms), plan=result.plan)
         case Failure():
-            return _failed(stage, job, result, terms)
+            return ends.failed(stage, job, result, terms)
         case Preemption():
-            return Step(_preempted(stage, job, result, terms))
+            return Step(ends.preempted(stage, job, result, terms))
         case Unread():
-            return Step(_unread(stage, job, terms))
+            return Step(ends.unread(stage, job, terms))
         case Settling():
             return Step(entry)
     return Step(_going(stage, job, terms))
@@ -87,106 +55,7 @@ def _without_job(entry: StageStatus) -> StageStatus:
         return entry
     if entry.state in ("Suspended", "Stopped") or not entry.job_name:
         return entry
-    return entry.model_copy(update=_NO_PROGRESS | {"state": "Pending", "reason": reasons.STARTING, "message": ""})
-
-
-_NO_PROGRESS = {"completed": "", "finished_workers": "", "progress_percent": None}
-
-
-def _completed(entry: StageStatus, job: JobView, pods: tuple[PodView, ...], done: Done, terms: Terms) -> StageStatus:
-    ended = job.complete.at if job.complete else None
-    return with_pods_counted(entry, job, pods).model_copy(
-        update={
-            "state": "Complete",
-            "reason": "",
-            "message": "",
-            "job_name": job.name,
-            "cached": done.cached,
-            "resumed_from_step": done.resumed_from_step,
-            "started_at": entry.started_at or text_of(job.started or terms.now),
-            "finished_at": text_of(ended or terms.now),
-            "gpu_seconds": entry.gpu_seconds + spent_by(entry, pods, terms.gpu_resource),
-            "completed": share(job),
-            "finished_workers": "",
-            "progress_percent": None,
-        }
-    )
-
-
-def _failed(stage: Stage, job: JobView, failure: Failure, terms: Terms) -> Step:
-    entry = stage.entry
-    by_us = job.gang or failure.damaged
-    attempt = entry.attempt + 1 if by_us else max(entry.attempt, failures(job, stage.job_pods), 1)
-    spent = spent_by(entry, stage.job_pods, terms.gpu_resource)
-    if (failure.permanent and not failure.damaged) or attempt >= terms.attempts:
-        return Step(_given_up(entry, job, failure, attempt, spent, terms.now))
-    message = f"Attempt {attempt} of {terms.attempts} failed: {failure.message}"
-    counted = entry.model_copy(update={"attempt": attempt})
-    return Step(_again(counted, job, Said(failure.reason, message), spent, terms.now), damaged=failure.damaged)
-
-
-def _given_up(
-    entry: StageStatus, job: JobView, failure: Failure, attempt: int, spent: int, now: datetime
-) -> StageStatus:
-    return entry.model_copy(
-        update={
-            "state": "Failed",
-            "reason": failure.reason,
-            "message": failure.message[:MESSAGE],
-            "attempt": attempt,
-            "job_name": job.name,
-            "started_at": entry.started_at or text_of(job.started or now),
-            "finished_at": text_of(now),
-            "gpu_seconds": entry.gpu_seconds + spent,
-            "finished_workers": "",
-            "progress_percent": None,
-        }
-    )
-
-
-def _preempted(stage: Stage, job: JobView, preemption: Preemption, terms: Terms) -> StageStatus:
-    entry = stage.entry
-    spent = spent_by(entry, stage.job_pods, terms.gpu_resource)
-    if terms.suspend and job.suspended:
-        # stopped because the job says so: nobody took anything away
-        again = _again(entry, job, Said("", ""), spent, terms.now)
-        return again.model_copy(update={"state": "Suspended", "finished_at": None})
-    if job.suspended and entry.reason == reasons.PREEMPTED and entry.job_name == job.name:
-        # counted when the queue suspended it; that its pods then ended as failed is the same preemption
-        return _again(entry, job, Said(entry.reason, entry.message), spent, terms.now)
-    counted = entry.model_copy(update={"preemptions": entry.preemptions + 1, "preempted_at": text_of(terms.now)})
-    return _again(counted, job, Said(reasons.PREEMPTED, preemption.message), spent, terms.now)
-
-
-def _unread(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
-    """Runs once more: its output is there, so that the process ends at once. Each time costs an attempt, or something
-    that deletes pods as they end would make it run for ever."""
-    attempt = stage.entry.attempt + 1
-    spent = spent_by(stage.entry, stage.job_pods, terms.gpu_resource)
-    message = "Its pods were deleted before their results were read."
-    if attempt >= terms.attempts:
-        mend = f"{message} Find what deletes pods of this namespace as they end, then retry the job."
-        failure = Failure(reasons.RESULT_UNREAD, mend, permanent=True)
-        return _given_up(stage.entry, job, failure, attempt, spent, terms.now)
-    counted = stage.entry.model_copy(update={"attempt": attempt})
-    return _again(counted, job, Said(reasons.RESULT_UNREAD, message), spent, terms.now)
-
-
-def _again(entry: StageStatus, job: JobView, why: Said, spent: int, now: datetime) -> StageStatus:
-    """Another run. Its number is written before anything is deleted: what it rests on is counted exactly once."""
-    return entry.model_copy(
-        update=_NO_PROGRESS
-        | {
-            "state": "Pending",
-            "reason": why.reason,
-            "message": why.message[:MESSAGE],
-            "run": entry.run + 1,
-            "job_name": job.name,
-            "started_at": entry.started_at or text_of(job.started or now),
-            "finished_at": text_of(now),
-            "gpu_seconds": entry.gpu_seconds + spent,
-        }
-    )
+    return entry.model_copy(update=ends.NO_PROGRESS | {"state": "Pending", "reason": reasons.STARTING, "message": ""})
 
 
 def _going(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
@@ -196,7 +65,7 @@ def _going(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
     eviction = evicted_too_often(job, pods, terms.attempts)
     if eviction is not None:
         spent = spent_by(entry, pods, terms.gpu_resource)
-        return _given_up(entry, job, eviction, terms.attempts, spent, terms.now)
+        return ends.given_up(entry, job, eviction, terms.attempts, spent, terms.now)
     if job.suspended:
         return _suspended(entry, job, terms)
     if _runs(entry, job, pods):
@@ -207,7 +76,7 @@ def _going(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
         ran = sum(pod.running for pod in pods)
         words = f"{ran} of {job.completions} pods ran within {terms.gang_start_seconds} s. {why.message}".strip()
         spent = spent_by(entry, pods, terms.gpu_resource)
-        return _again(entry, job, Said(reasons.GANG_NOT_STARTED, words), spent, terms.now)
+        return ends.again(entry, job, Said(reasons.GANG_NOT_STARTED, words), spent, terms.now)
     return _pending(entry, job, _or_the_last_end(why, pods, entry, terms))
 
 

@@ -1,0 +1,119 @@
+"""The entry of a stage whose run ended: done, to be run again, or given up."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from fuse_operator.reconcile import reasons
+from fuse_operator.reconcile.attempts import Done, Failure, Preemption
+from fuse_operator.reconcile.counting import failures, share, spent_by, with_pods_counted
+from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.pod_view import PodView
+from fuse_operator.reconcile.raw import Said
+from fuse_operator.reconcile.stage import Stage
+from fuse_operator.reconcile.terms import MESSAGE, Step, Terms
+from fuse_operator.reconcile.times import text_of
+from fusechat.spec.status import StageStatus
+
+NO_PROGRESS = {"completed": "", "finished_workers": "", "progress_percent": None}
+"""Fields of an entry without a run."""
+
+
+def completed(entry: StageStatus, job: JobView, pods: tuple[PodView, ...], done: Done, terms: Terms) -> StageStatus:
+    """Its output is there."""
+    ended = job.complete.at if job.complete else None
+    return with_pods_counted(entry, job, pods).model_copy(
+        update={
+            "state": "Complete",
+            "reason": "",
+            "message": "",
+            "job_name": job.name,
+            "cached": done.cached,
+            "resumed_from_step": done.resumed_from_step,
+            "started_at": entry.started_at or text_of(job.started or terms.now),
+            "finished_at": text_of(ended or terms.now),
+            "gpu_seconds": entry.gpu_seconds + spent_by(entry, pods, terms.gpu_resource),
+            "completed": share(job),
+            "finished_workers": "",
+            "progress_percent": None,
+        }
+    )
+
+
+def failed(stage: Stage, job: JobView, failure: Failure, terms: Terms) -> Step:
+    """Given up, or to be run again."""
+    entry = stage.entry
+    by_us = job.gang or failure.damaged
+    attempt = entry.attempt + 1 if by_us else max(entry.attempt, failures(job, stage.job_pods), 1)
+    spent = spent_by(entry, stage.job_pods, terms.gpu_resource)
+    if (failure.permanent and not failure.damaged) or attempt >= terms.attempts:
+        return Step(given_up(entry, job, failure, attempt, spent, terms.now))
+    message = f"Attempt {attempt} of {terms.attempts} failed: {failure.message}"
+    counted = entry.model_copy(update={"attempt": attempt})
+    return Step(again(counted, job, Said(failure.reason, message), spent, terms.now), damaged=failure.damaged)
+
+
+def given_up(
+    entry: StageStatus, job: JobView, failure: Failure, attempt: int, spent: int, now: datetime
+) -> StageStatus:
+    """For good."""
+    return entry.model_copy(
+        update={
+            "state": "Failed",
+            "reason": failure.reason,
+            "message": failure.message[:MESSAGE],
+            "attempt": attempt,
+            "job_name": job.name,
+            "started_at": entry.started_at or text_of(job.started or now),
+            "finished_at": text_of(now),
+            "gpu_seconds": entry.gpu_seconds + spent,
+            "finished_workers": "",
+            "progress_percent": None,
+        }
+    )
+
+
+def preempted(stage: Stage, job: JobView, preemption: Preemption, terms: Terms) -> StageStatus:
+    """To be run again at no cost."""
+    entry = stage.entry
+    spent = spent_by(entry, stage.job_pods, terms.gpu_resource)
+    if terms.suspend and job.suspended:
+        # stopped because the job says so: nobody took anything away
+        suspended = again(entry, job, Said("", ""), spent, terms.now)
+        return suspended.model_copy(update={"state": "Suspended", "finished_at": None})
+    if job.suspended and entry.reason == reasons.PREEMPTED and entry.job_name == job.name:
+        # counted when the queue suspended it; that its pods then ended as failed is the same preemption
+        return again(entry, job, Said(entry.reason, entry.message), spent, terms.now)
+    counted = entry.model_copy(update={"preemptions": entry.preemptions + 1, "preempted_at": text_of(terms.now)})
+    return again(counted, job, Said(reasons.PREEMPTED, preemption.message), spent, terms.now)
+
+
+def unread(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
+    """Runs once more: its output is there, so that the process ends at once. Each time costs an attempt, or something
+    that deletes pods as they end would make it run for ever."""
+    attempt = stage.entry.attempt + 1
+    spent = spent_by(stage.entry, stage.job_pods, terms.gpu_resource)
+    message = "Its pods were deleted before their results were read."
+    if attempt >= terms.attempts:
+        mend = f"{message} Find what deletes pods of this namespace as they end, then retry the job."
+        failure = Failure(reasons.RESULT_UNREAD, mend, permanent=True)
+        return given_up(stage.entry, job, failure, attempt, spent, terms.now)
+    counted = stage.entry.model_copy(update={"attempt": attempt})
+    return again(counted, job, Said(reasons.RESULT_UNREAD, message), spent, terms.now)
+
+
+def again(entry: StageStatus, job: JobView, why: Said, spent: int, now: datetime) -> StageStatus:
+    """Another run. Its number is written before anything is deleted: what it rests on is counted exactly once."""
+    return entry.model_copy(
+        update=NO_PROGRESS
+        | {
+            "state": "Pending",
+            "reason": why.reason,
+            "message": why.message[:MESSAGE],
+            "run": entry.run + 1,
+            "job_name": job.name,
+            "started_at": entry.started_at or text_of(job.started or now),
+            "finished_at": text_of(now),
+            "gpu_seconds": entry.gpu_seconds + spent,
+        }
+    )
