@@ -42,6 +42,8 @@ def completed(entry: StageStatus, job: JobView, pods: tuple[PodView, ...], done:
 
 def failed(stage: Stage, job: JobView, failure: Failure, terms: Terms) -> Step:
     """Given up, or to be run again."""
+    if stage.outdated:
+        return Step(as_the_spec_is(stage, job, failure, terms), damaged=failure.damaged)
     entry = stage.entry
     by_us = job.gang or failure.damaged
     attempt = entry.attempt + 1 if by_us else max(entry.attempt, failures(job, stage.job_pods), 1)
@@ -51,6 +53,15 @@ def failed(stage: Stage, job: JobView, failure: Failure, terms: Terms) -> Step:
     message = f"Attempt {attempt} of {terms.attempts} failed: {failure.message}"
     counted = entry.model_copy(update={"attempt": attempt})
     return Step(again(counted, job, Said(failure.reason, message), spent, terms.now), damaged=failure.damaged)
+
+
+def as_the_spec_is(stage: Stage, job: JobView, failure: Failure, terms: Terms) -> StageStatus:
+    """To be run again, attempts from 0: what failed ran as the spec was before an edit, and the edit may have mended it,
+    also what would be permanent. Not for ever: the next run is as the spec is, and its failures count."""
+    spent = spent_by(stage.entry, stage.job_pods, terms.gpu_resource)
+    message = f"It failed as the spec was before an edit: {failure.message}"
+    counted = stage.entry.model_copy(update={"attempt": 0})
+    return again(counted, job, Said(failure.reason, message), spent, terms.now)
 
 
 def given_up(

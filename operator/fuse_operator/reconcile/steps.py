@@ -63,6 +63,8 @@ def _going(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
     pods = stage.job_pods
     entry = with_pods_counted(stage.entry, job, pods)
     eviction = evicted_too_often(job, pods, terms.attempts)
+    if eviction is not None and stage.outdated:
+        return ends.as_the_spec_is(stage, job, eviction, terms)
     if eviction is not None:
         spent = spent_by(entry, pods, terms.gpu_resource)
         return ends.given_up(entry, job, eviction, terms.attempts, spent, terms.now)

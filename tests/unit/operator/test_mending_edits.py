@@ -11,7 +11,12 @@ from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import fusejob, spec
 from tests.unit.operator.nodes import GOOD, Ending
 from tests.unit.operator.simulated import Cluster
+from tests.unit.operator.store import has_ended, index_of
 
+OUT_OF_MEMORY = Ending(71, ErrorSummary(71, "OutOfMemory", "Lower fusion.microBatchSize."))
+KILLED = Ending(137, reason="OOMKilled", text="Killed")
+TEMPORARY = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
+MORE_MEMORY = {"podTemplateOverrides": [{"stages": ["*"], "resources": {"limits": {"memory": "64Gi"}}}]}
 BAD_DATA = Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation."))
 
 
@@ -38,3 +43,56 @@ def test_an_edit_is_planned_though_an_old_stage_fails_before_prepare_runs(edit: 
     assert cluster.holds("Complete")
     assert cluster.status.retry == ""
     assert cluster.entry("extract-p").attempt == 0
+
+
+def has_more(pod: Any) -> bool:
+    return bool(pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory") == "64Gi")
+
+
+@pytest.mark.parametrize("stage", ["prepare", "extract-p", "fuse-a", "merge-varm"])
+@pytest.mark.parametrize("ending", [OUT_OF_MEMORY, BAD_DATA, KILLED, TEMPORARY])
+def test_after_an_outdated_pod_failed_the_next_attempt_uses_the_new_template(stage: str, ending: Ending) -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2, retry={"attempts": 1})))
+    cluster.until_running(stage)
+    cluster.edit(spec("a", nodes=2, retry={"attempts": 1}, **MORE_MEMORY))
+    cluster.look()
+    cluster.look()
+    assert cluster.entry(stage).reason == "TemplateOutdated"
+    for pod in cluster.pods_at(stage):
+        cluster.end(pod, ending)
+    cluster.controllers()
+    cluster.look()
+    assert "before an edit" in cluster.entry(stage).message
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert (cluster.entry(stage).attempt, cluster.entry(stage).run) == (0, 1)
+
+
+@pytest.mark.parametrize("stage", ["extract-p", "fuse-a", "merge-varm"])
+def test_failures_with_the_new_template_count_as_usual(stage: str) -> None:
+    value = spec("a", nodes=2, retry={"attempts": 2})
+    cluster = Cluster(fusejob(value))
+    cluster.until_running(stage)
+    cluster.nodes.script = lambda turn: TEMPORARY if turn.stage == stage else GOOD
+    cluster.edit(value | MORE_MEMORY)
+    cluster.settle()
+    assert cluster.condition("Failed").reason == "Temporary"
+    assert cluster.entry(stage).attempt == 2
+    assert all(has_more(pod) for pod in cluster.pods_at(stage))
+
+
+def test_a_worker_that_used_up_its_attempts_before_the_edit_is_tried_again_after_it() -> None:
+    """Its Job fails only when the other worker has ended, long after the edit."""
+    value = spec("a", workers=2, retry={"attempts": 2})
+    cluster = Cluster(fusejob(value))
+    cluster.until_running("extract-p")
+    for _ in range(2):
+        (pod,) = [pod for pod in cluster.pods_at("extract-p") if index_of(pod) == 1 and not has_ended(pod)]
+        cluster.end(pod, KILLED)
+        cluster.controllers()
+    cluster.edit(value | MORE_MEMORY)
+    cluster.look()
+    assert cluster.entry("extract-p").reason == "TemplateOutdated"
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert all(has_more(pod) for pod in cluster.pods_at("extract-p"))
