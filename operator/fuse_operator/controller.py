@@ -17,9 +17,10 @@ from fuse_operator.acting import Actor, LookAgainError
 from fuse_operator.api import ApiError, Connection, Writer
 from fuse_operator.cache import Cache
 from fuse_operator.job_warnings import JobName
+from fuse_operator.leader import NotLeadingError
 from fuse_operator.logs import fields
 from fuse_operator.metrics import Metrics
-from fuse_operator.model import Decision, LogProgress, Object, Observed
+from fuse_operator.model import Decision, Event, LogProgress, Object, Observed
 from fuse_operator.polling import Poller
 from fuse_operator.progress import Pod
 from fuse_operator.queue import WorkQueue
@@ -79,6 +80,15 @@ class Controller:
         if self._uids.get(key) != uid_of(fusejob):
             self._forget(key)
             self._uids[key] = uid_of(fusejob)
+        try:
+            self._pass(fusejob)
+        except Exception as error:
+            if _is_defect(error):  # else only our log would say why nothing happens
+                self._tell(fusejob, Event("Warning", "InternalError", f"{type(error).__name__}: {error}"))
+            raise
+
+    def _pass(self, fusejob: Object) -> None:
+        key = key_of(fusejob)
         decision = self._decide(fusejob, self._observe(fusejob))
         outcome = self._actor.carry_out(fusejob, decision.actions)
         if outcome.refused:  # goes into the status
@@ -116,11 +126,14 @@ class Controller:
         if news and not self._write_status(fusejob, decision.status or {}, urgent=decision.urgent):
             return
         for event in decision.events:
-            try:
-                kubernetes_events.tell(self._connection, self._writer, fusejob, event, datetime.now(UTC))
-            except ApiError as error:  # the status says the same; an Event is not worth another look
-                namespace, name = key_of(fusejob)
-                _log.warning("an event was not told", extra=fields(namespace=namespace, name=name, reason=str(error)))
+            self._tell(fusejob, event)
+
+    def _tell(self, fusejob: Object, event: Event) -> None:
+        try:
+            kubernetes_events.tell(self._connection, self._writer, fusejob, event, datetime.now(UTC))
+        except (ApiError, NotLeadingError) as error:  # an Event is not worth another look
+            namespace, name = key_of(fusejob)
+            _log.warning("an event was not told", extra=fields(namespace=namespace, name=name, reason=str(error)))
 
     def _write_status(self, fusejob: Object, status: Object, *, urgent: bool) -> bool:
         """Writes it, or puts it off. Whether it is written."""
@@ -157,3 +170,11 @@ class Controller:
         self._wrote_status.pop(key, None)
         if uid := self._uids.pop(key, None):
             self._actor.forget(uid)
+
+
+def _is_defect(error: Exception) -> bool:
+    """Whether it is ours and trying again does not help: a look that fails, or a status that the API server finds
+    invalid or too large."""
+    if isinstance(error, ApiError):
+        return error.code in (413, 422)
+    return not isinstance(error, (LookAgainError, NotLeadingError))
