@@ -7,7 +7,13 @@ from collections import Counter
 
 import pytest
 
-pytest_plugins = ["tests.s3_server", "tests.cluster.fixtures"]
+pytest_plugins = [
+    "tests.s3_server",
+    "tests.cluster.fixtures",
+    "tests.e2e.cluster_user",
+    "tests.e2e.tiny_steps",
+    "tests.e2e.gang_steps",
+]
 
 _SECONDS: Counter[str] = Counter()
 _TESTS: Counter[str] = Counter()

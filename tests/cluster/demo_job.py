@@ -41,6 +41,11 @@ class Bucket:
         data = self.server.environment
         return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": _SECRET}, "stringData": data}
 
+    def keys(self, prefix: str) -> list[str]:
+        """Of the objects there, in order."""
+        pages = self.server.client().get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
 
 def s3_settings(endpoint: str) -> dict[str, Any]:
     """`storage.s3` of a job that reads and writes a bucket at that address."""

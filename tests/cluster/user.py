@@ -1,4 +1,4 @@
-"""Somebody who uses an installed chart with kubectl and `fusechat`, and what the operator asked of the API server."""
+"""Somebody who uses an installed chart with kubectl and `fusechat`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.cluster import installation
 from tests.cluster.cluster import Cluster
 from tests.cluster.fusejobs import Manifest, condition
+from tests.cluster.installation import Installed
 
 SECONDS = 600.0
 """Longest wait for anything; on two idle cores nothing takes more than a minute."""
-OPERATOR = f"system:serviceaccount:{installation.NAMESPACE}:fusechat"
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,7 @@ class User:
 
     cluster: Cluster
     namespace: str
-    since: str
-    """When the operator was installed, RFC 3339 in UTC."""
+    operator: Installed
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
         return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments, input=input)
@@ -61,15 +59,10 @@ class User:
         selector += f",fusechat.dev/stage={of_stage}" if of_stage else ""
         return self.cluster.list(kind, self.namespace, selector)
 
-    def operators_requests(self) -> list[dict[str, Any]]:
-        """What the operator asked of the API server, as the audit log has it."""
-        events = [event for event in self.cluster.audit_events() if event["user"]["username"] == OPERATOR]
-        return [event for event in events if event["requestReceivedTimestamp"] > self.since]
-
     def created(self, name: str) -> list[str]:
         """Stages for which the operator created Jobs, in order, once for each Job."""
         made = [
-            event["objectRef"]["name"] for event in self.operators_requests() if _creates_a_job(event, self.namespace)
+            event["objectRef"]["name"] for event in self.operator.requests() if _creates_a_job(event, self.namespace)
         ]
         # NAME-STAGE-HASH
         return [job.removeprefix(f"{name}-").rpartition("-")[0] for job in made if job.startswith(f"{name}-")]

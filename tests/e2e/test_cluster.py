@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster import demo_job, installation
+from tests.cluster import demo_job
 from tests.cluster.cluster import Cluster, until
 from tests.cluster.demo_job import Bucket
 from tests.cluster.fixtures import ClusterS3
 from tests.cluster.fusejobs import condition, states
 from tests.e2e.command import ENVIRONMENT
 
-pytestmark = pytest.mark.timeout(2400, func_only=True)
+pytestmark = [pytest.mark.timeout(2400, func_only=True), pytest.mark.usefixtures("operator")]
 
 BEFORE_TRAINING = ("prepare", "prepare-held-out", "extract-", "align-")
 JOB_SECONDS = 1500.0
@@ -74,23 +74,6 @@ def bucket(node_cluster: Cluster, cluster_s3: ClusterS3, namespace: str) -> Buck
     demo_job.upload(demo_job.made(), made)
     node_cluster.apply(made.secret(), namespace=namespace)
     return made
-
-
-@dataclass(frozen=True)
-class Installed:
-    """The operator of these tests."""
-
-    account: str
-    """How the names of its service accounts begin."""
-    first_event: int
-    """Number of the first event of the audit log since it was ready: an earlier one may be refused much as it goes."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def operator(node_cluster: Cluster) -> Iterator[Installed]:
-    """The chart, with images built from the Dockerfiles."""
-    with installation.installed(node_cluster) as home:
-        yield Installed(f"system:serviceaccount:{home}:", len(node_cluster.audit_events()))
 
 
 def _laptop(bucket: Bucket, directory: Path, *, name: str, storage: str) -> Laptop:
@@ -176,15 +159,6 @@ def test_the_gangs_were_of_two_pods(
     assert node_cluster.get("job", job, namespace)["status"]["succeeded"] == 2
     pods = node_cluster.list("pods", namespace, f"job-name={job}")
     assert {pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] for pod in pods} == {"0", "1"}
-
-
-@pytest.mark.usefixtures("begun_on_the_laptop")
-def test_the_operator_was_refused_nothing(node_cluster: Cluster, operator: Installed) -> None:
-    events = node_cluster.audit_events()[operator.first_event :]
-    ours = [event for event in events if event["user"]["username"].startswith(operator.account)]
-    assert ours
-    refused = [event for event in ours if event.get("responseStatus", {}).get("code") == 403]
-    assert [(event["verb"], event["requestURI"]) for event in refused] == []
 
 
 @pytest.fixture(scope="module")
