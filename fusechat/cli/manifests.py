@@ -88,7 +88,10 @@ def _section(planned: PlannedJob, stage: PlannedStage, render: Callable[[Planned
     if stage.digest is None:
         remark = f"{stage.name}: its digest is not known yet, so the zeros and the names' last digits will differ"
         return Section([remark], render(replace(stage, digest=UNKNOWN_DIGEST)))
-    if stage_directory(planned.storage, stage).completeness().state == CompletenessState.COMPLETE:
+    if (
+        not planned.storage_unread
+        and stage_directory(planned.storage, stage).completeness().state == CompletenessState.COMPLETE
+    ):
         return Section([f"{stage.name}: its output {stage.digest[:12]} is complete; nothing is created"])
     return Section([stage.name], render(stage))
 
@@ -96,8 +99,12 @@ def _section(planned: PlannedJob, stage: PlannedStage, render: Callable[[Planned
 def _about(job: FuseJob, planned: PlannedJob) -> list[str]:
     lines = [
         f"FuseJob {job.metadata.name}: what the operator creates, each stage's objects when its inputs are complete.",
+        "GPU resource, pull secrets and policy are the chart's defaults; an installation may set others (worker.*).",
         f"A cluster gives the FuseJob a UID; here it is {UNKNOWN_UID}, so the last 8 digits of names differ there.",
     ]
+    if planned.storage_unread:
+        reason = " ".join(planned.storage_unread.split())
+        lines.append(f"The storage was not read: {reason}. What is complete in it would get nothing.")
     missing = unresolved_inputs(planned)
     if missing:
         lines.append(f"Not known without the network: {', '.join(missing)}. On the cluster prepare finds them out.")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from fusechat.plan import PlannedStage
 
 UNRESOLVED = "unresolved"
+UNKNOWN = "unknown"
+"""State of an output in a storage that could not be read."""
+UNREAD = "storage not read"
 WORKER_IMAGE = f"fusechat-worker:{__version__}"
 NARROW = 110
 """Below so many columns the inputs of a stage go under its name."""
@@ -29,7 +32,10 @@ def plan(
     offline: Annotated[
         bool,
         typer.Option(
-            "--offline", metavar="", help="Use no network: what is not known without it is shown as unresolved."
+            "--offline",
+            metavar="",
+            help="Use no network but the storage's, and do without that too where it cannot be read: what is not known "
+            "is shown as unresolved or unknown.",
         ),
     ] = False,
     manifests: Annotated[
@@ -48,8 +54,9 @@ def plan(
     unknown or differ.
 
     With --manifests it prints, as YAML, the very objects that the operator creates on a cluster. What they bear of the
-    FuseJob's UID, which only a cluster gives, is made from a UID of zeros; stages whose output is complete get none,
-    and without the network digests are zeros too.
+    FuseJob's UID, which only a cluster gives, is made from a UID of zeros; stages whose output is complete get none;
+    digests that are not known are zeros too. What an installation sets for all its pods (GPU resource, pull secrets,
+    pull policy) is as the chart has it by default, but for --worker-image.
 
     Example: [bold]fusechat plan examples/fusechat-7b.yaml --offline[/bold]
     """
@@ -82,6 +89,7 @@ def describe(planned: PlannedJob) -> dict[str, Any]:
     return {
         "job": planned.plan.job,
         "storage": planned.storage.uri,
+        "storageUnread": planned.storage_unread or None,
         "plan": planned.plan_uri if planned.plan.is_resolved else UNRESOLVED,
         "result": planned.plan.result,
         "unresolved": unresolved,
@@ -114,8 +122,8 @@ def unresolved_inputs(planned: PlannedJob) -> list[str]:
 def _stage(planned: PlannedJob, stage: PlannedStage) -> dict[str, Any]:
     from fusechat.stages.context import stage_directory
 
-    state = UNRESOLVED
-    if stage.digest:
+    state = UNKNOWN if stage.digest else UNRESOLVED
+    if stage.digest and not planned.storage_unread:
         state = str(stage_directory(planned.storage, stage).completeness().state)
     # what depends on an unknown model is unknown, not small
     known = stage.digest is not None
@@ -138,7 +146,7 @@ def _print(document: dict[str, Any]) -> None:
     rows = [_row(stage, narrow=narrow) for stage in document["stages"]]
     screen.print(table(header, rows, right=("memory", "storage")))
     screen.print("Memory (of one process) and storage are estimates.\n", style="dim")
-    print_facts(_facts(document), style={"licences": "yellow", UNRESOLVED: "yellow"})
+    print_facts(_facts(document), style={"licences": "yellow", UNRESOLVED: "yellow", UNREAD: "yellow"})
 
 
 def _row(stage: dict[str, Any], *, narrow: bool) -> tuple[str, ...]:
@@ -162,6 +170,7 @@ def _facts(document: dict[str, Any]) -> dict[str, str]:
         "result": f"{document['result']} in {document['storage']}",
         "serving": f"weights of the fused model {size(fused)}; of pivot and all sources {size(everything)}{times}",
         "licences": "; ".join(document["licences"]) or _licences(document["models"]),
+        UNREAD: document["storageUnread"] or "",
         UNRESOLVED: f"{', '.join(missing)}; `fusechat plan` without --offline looks them up" if missing else "",
     }
 

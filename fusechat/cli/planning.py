@@ -7,17 +7,24 @@ from pathlib import Path
 from fusechat.spec.job import FuseJob
 from fusechat.spec.load import load_job
 from fusechat.spec.uris import resolve_uris
-from fusechat.stages.planning import PlannedJob, planned, read_lock, write_plan
+from fusechat.stages.planning import PlannedJob, planned, planned_as_far_as_known, read_lock, write_plan
 
 __all__ = ["PlannedJob", "plan_job", "read_lock", "write_plan", "written_and_planned"]
 
 
 def plan_job(file: Path, *, offline: bool = False) -> PlannedJob:
     """Loads, resolves and plans. Offline: unreachable parts stay unresolved, and the lock of the last run is used."""
-    return written_and_planned(file, offline=offline)[1]
+    _, job = _written_and_resolved(file)
+    return planned(job, offline=offline)
 
 
 def written_and_planned(file: Path, *, offline: bool = False) -> tuple[FuseJob, PlannedJob]:
-    """The same, after the job as the file has it, with relative paths as they are."""
+    """The job as the file has it, with relative paths as they are, and its plan. Offline, the storage is one of the
+    parts that may be out of reach."""
+    written, job = _written_and_resolved(file)
+    return written, planned_as_far_as_known(job) if offline else planned(job)
+
+
+def _written_and_resolved(file: Path) -> tuple[FuseJob, FuseJob]:
     loaded = load_job("-" if str(file) == "-" else file)
-    return loaded.job, planned(resolve_uris(loaded.job, loaded.base), offline=offline)
+    return loaded.job, resolve_uris(loaded.job, loaded.base)

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from fusechat import errors
+from fusechat.cli.cluster.follow import FAILED
 from fusechat.cli.main import INTERRUPTED, register
 
 _HEAD = """# The command line
@@ -19,6 +20,12 @@ Commands that a script would read take `--json`. Tables go to standard output, e
 colours and bars appear on terminals alone, and `NO_COLOR` is honoured. Local copies of remote files are kept in
 `$FUSECHAT_CACHE`, by default `~/.cache/fusechat`.
 """
+_EXIT_CODES = """From 64 to 78 those of sysexits.h. After {retriable} the same command is worth another try. A cluster
+tries a stage that ended with 70 again too: an error that nobody foresaw says nothing of the next attempt."""
+_FAILED = (
+    "The FuseJob failed for a reason that has no code here, such as its deadline or an image of another version "
+    "(`submit --wait`, `submit --watch`, `status --watch`)."
+)
 
 
 def command_line_reference() -> str:
@@ -70,13 +77,22 @@ def _options(group: Any) -> str:
 
 
 def _exit_codes() -> str:
-    rows = [(0, "done")]
-    rows += sorted({(kind.exit_code, first_sentence(kind.__doc__)) for kind in kinds_of_errors()})
+    rows = [(0, "done"), (FAILED, _FAILED)]
+    kinds = _one_of_each_code()
+    rows += [(code, first_sentence(kind.__doc__)) for code, kind in kinds.items()]
     rows += [(errors.INTERNAL_ERROR_EXIT_CODE, "A defect of fusechat."), (INTERRUPTED, "Ctrl-C, outside of a stage.")]
     body = "\n".join(f"| {code} | {_cell(text)} |" for code, text in sorted(rows))
-    return (
-        f"## Exit codes\n\nThose of sysexits.h. 75 alone is worth another try.\n\n| code | |\n| --- | --- |\n{body}\n"
-    )
+    retriable = " and ".join(str(code) for code, kind in sorted(kinds.items()) if kind.retriable)
+    return f"## Exit codes\n\n{_EXIT_CODES.format(retriable=retriable)}\n\n| code | |\n| --- | --- |\n{body}\n"
+
+
+def _one_of_each_code() -> dict[int, type[errors.FuseChatError]]:
+    """Exit code -> error; where a subclass keeps the code of its parent, the parent."""
+    found: dict[int, type[errors.FuseChatError]] = {}
+    kinds: list[type[errors.FuseChatError]] = [*kinds_of_errors(), errors.InterruptedStageError]
+    for kind in kinds:
+        found.setdefault(kind.exit_code, kind)
+    return found
 
 
 def kinds_of_errors() -> list[type[errors.FuseChatError]]:

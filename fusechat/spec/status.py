@@ -6,6 +6,7 @@ UTC with whole seconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -17,6 +18,17 @@ MAX_STAGES = 1024
 
 ConditionType = Literal["Complete", "Failed", "Suspended", "Reconciling", "Stalled"]
 StageState = Literal["Waiting", "Pending", "Running", "Suspended", "Complete", "Failed", "Stopped"]
+STAGE_STATES: Mapping[StageState, str] = {
+    "Waiting": "Stages whose outputs it reads are not complete.",
+    "Pending": "Its turn has come, and no pod of it runs (of a gang: not all): they start, wait for room, or the last "
+    "attempt ended and the next is to come.",
+    "Running": "Pods of it run; of a gang, all.",
+    "Suspended": "It was under way when `spec.suspend` became true, and goes on from there once that is false again.",
+    "Complete": "Its output is there, made now or, with `cached`, before.",
+    "Failed": "It failed for good: no attempt is left, or another would end alike.",
+    "Stopped": "The job failed while it was under way or about to start. After an edit or a retry it goes on.",
+}
+"""What each state of a stage means."""
 Digest = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]*$")]
 Time = Annotated[str, Field(max_length=32)]
 Message = Annotated[str, Field(max_length=1024)]

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from fusechat.canonical import canonical_json
-from fusechat.errors import MissingInputError
+from fusechat.errors import MissingInputError, NoPermissionError, TemporaryError
 from fusechat.pins import Pins
 from fusechat.plan import Plan, build_plan
 from fusechat.resolve import resolve, resolve_offline
@@ -26,6 +26,8 @@ class PlannedJob:
     storage: Storage
     environment: dict[str, str]
     """What the stages' processes need to reach the storage and the hub."""
+    storage_unread: str = ""
+    """Why nothing is known of the storage, neither the lock of the last run nor what is complete; empty if it is."""
 
     @property
     def plan_uri(self) -> str:
@@ -38,7 +40,21 @@ def planned(job: FuseJob, *, offline: bool = False) -> PlannedJob:
     last run is used."""
     storage = open_storage(job.spec.storage.uri, _s3(job))
     pins = resolve_offline(job, read_lock(storage, job)) if offline else resolve(job, cache_directory())
-    return PlannedJob(job, pins, build_plan(job, pins), storage, _environment(job))
+    return _planned(job, storage, pins)
+
+
+def planned_as_far_as_known(job: FuseJob) -> PlannedJob:
+    """Offline, and also where the storage cannot be read for want of a network or of credentials."""
+    storage, lock, unread = open_storage(job.spec.storage.uri, _s3(job)), None, ""
+    try:
+        lock = read_lock(storage, job)
+    except (NoPermissionError, TemporaryError) as error:
+        unread = error.message
+    return _planned(job, storage, resolve_offline(job, lock), unread)
+
+
+def _planned(job: FuseJob, storage: Storage, pins: Pins, storage_unread: str = "") -> PlannedJob:
+    return PlannedJob(job, pins, build_plan(job, pins), storage, _environment(job), storage_unread)
 
 
 def write_plan(planned: PlannedJob) -> None:

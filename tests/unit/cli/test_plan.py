@@ -52,3 +52,48 @@ def test_a_table_of_any_width_names_every_stage_whole(
         assert any(word.startswith(name[:20]) for word in words), name
     assert "unresolved" in text
     assert "[" not in text
+
+
+JOB = """
+apiVersion: fusechat.dev/v1alpha1
+kind: FuseJob
+metadata: {name: job}
+spec:
+  pivot: {name: p, model: {uri: hf://org/p}}
+  sources: [{name: a, model: {uri: hf://org/a}}]
+  dataset: {uri: DATASET}
+  storage: {uri: s3://bucket/prefix, s3: {endpoint: "http://127.0.0.1:9"}}
+"""
+
+
+@pytest.fixture
+def without_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job whose storage is a bucket that this machine has no credentials for."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    dataset = tmp_path / "chats.jsonl"
+    dataset.write_text('{"text": "hello"}\n')
+    file = tmp_path / "job.yaml"
+    file.write_text(JOB.replace("DATASET", dataset.as_uri()))
+    return file
+
+
+def test_offline_does_without_a_storage_that_cannot_be_read_and_says_so(
+    without_keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document: dict[str, Any] = json.loads(planned(capsys, without_keys, "--json"))
+    assert "Unable to locate credentials" in document["storageUnread"]
+    states = {stage["name"]: stage["state"] for stage in document["stages"]}
+    assert states["prepare"] == "unknown", "its digest follows from a local file; whether its output is there does not"
+    assert states["extract-a"] == "unresolved"
+    assert "storage not read  s3://bucket/prefix/" in planned(capsys, without_keys)
+    manifests = planned(capsys, without_keys, "--manifests")
+    assert "# The storage was not read: s3://bucket/prefix/" in manifests
+    assert {found["kind"] for found in yaml.safe_load_all(manifests) if found} >= {"ConfigMap", "Job"}
+
+
+def test_what_reads_the_storage_alone_still_needs_it(without_keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["status", str(without_keys)]) == 77
+    assert "Unable to locate credentials" in capsys.readouterr().err
