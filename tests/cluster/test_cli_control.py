@@ -25,15 +25,18 @@ def test_suspend_and_resume_set_the_field(fusechat: Fusechat, job: Path, cluster
     assert fusechat("resume", "demo").out == "demo not resumed: it was not suspended\n"
 
 
-def test_retry_is_for_failed_jobs_and_gives_a_new_value_each_time(
+def test_retry_is_for_what_has_failed_and_gives_a_new_value_each_time(
     fusechat: Fusechat, job: Path, report: Report, cluster: Cluster, namespace: str
 ) -> None:
     fusechat("submit", job)
     refused = fusechat("retry", "demo")
     assert refused.code == 64
-    assert "a retry has an effect on a Failed job only" in refused.err
+    assert "there is nothing to try again" in refused.err
     assert RETRY not in cluster.get("fusejob", "demo", namespace)["metadata"].get("annotations", {})
-    report(conditions=[condition("Failed", "InvalidData"), condition("Stalled", "InvalidData")])
+    failed = {"name": "fuse-a", "state": "Failed", "reason": "InvalidData"}
+    report(failed, conditions=[condition("Reconciling", "FinishingAfterFailure")])
+    assert fusechat("retry", "demo").out == "demo will be tried again\n", "others need not be finished"
+    report(failed, conditions=[condition("Failed", "InvalidData"), condition("Stalled", "InvalidData")])
     values = []
     for _ in range(2):
         assert fusechat("retry", "demo").out == "demo will be tried again\n"

@@ -40,7 +40,7 @@ def test_status_shows_every_state(fusechat: Fusechat, job: Path, report: Report)
     assert "Reconciling  Progressing for " in text
     rows = {line.split()[0]: line for line in text.splitlines() if line.split()}
     assert rows["prepare"].split()[1:3] == ["a" * 12, "reused"]
-    assert "1 h 30 min" in rows["extract-a"]
+    assert rows["extract-a"].split()[-1] == "1.50", "GPU hours"
     assert "1/4 workers, 62%" in rows["extract-b"]
     assert "WaitingForCapacity" in rows["align-a"]
     assert "align-a: 0/3 nodes are available." in text

@@ -70,6 +70,23 @@ def test_the_file_owns_what_it_says_and_nothing_else(
     assert cluster.get("fusejob", "demo", namespace)["spec"]["threads"] == 3
 
 
+def test_a_job_that_is_suspended_is_said_to_be_so_and_a_file_that_says_otherwise_is_refused(
+    fusechat: Fusechat, job: Path, cluster: Cluster, namespace: str
+) -> None:
+    fusechat("submit", job)
+    fusechat("suspend", "demo")
+    assert f"demo is suspended and does not go on by itself: fusechat resume demo -n {namespace}" in (
+        fusechat("submit", job).err
+    )
+    job.write_text(JOB + "  suspend: false\n")
+    refused = fusechat("submit", job)
+    assert refused.code == 78
+    assert "spec.suspend by `fusechat suspend`" in refused.err
+    assert "somebody else" not in refused.err
+    assert fusechat("submit", job, "--force").err == ""
+    assert cluster.get("fusejob", "demo", namespace)["spec"]["suspend"] is False
+
+
 def test_mistakes_are_found_before_anything_is_sent(
     fusechat: Fusechat, job: Path, cluster: Cluster, namespace: str
 ) -> None:
