@@ -190,9 +190,8 @@ def test_after_a_killed_rank_the_next_attempt_makes_the_rest(inputs: Path, tmp_p
     part = tmp_path / "storage" / context.directory.key / "parts" / "chunk-00002.json"
     with once_stored(part, kill_rank_1), pytest.raises(TemporaryError) as failed:
         extract.run(context)
-    # rank 0, which torchrun then stopped, left word of an interruption
+    # torchrun stops rank 0 where the lost peer does not end it first: either way it is no interruption, and counts
     assert type(failed.value) is TemporaryError
-    assert "was killed" in failed.value.message
     finished = job.context("extract-b", accelerators=0, attempt="reading").writer().finished_parts()
     assert {"vocabulary", "chunk-00000", "chunk-00001", "chunk-00002"} <= finished.keys()
     assert not context.directory.is_complete(), "nothing was left to make"
