@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from fuse_operator.reconcile import reasons
+from fuse_operator.reconcile.conditions import is_true
 from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.graph import Graph
 from fuse_operator.reconcile.times import moment, text_of
@@ -34,7 +35,8 @@ def renewed(given: Given) -> FuseJobStatus:
             "retry": given.retry,
             "stages": [_tried_again(entry) for entry in before.stages],
             "active_since": text_of(given.now),
-            "finished_at": None,
+            # a complete job may stay so; as for a Job, its TTL counts from when it was complete
+            "finished_at": before.finished_at if is_true(before.conditions, "Complete") else None,
         }
     )
 

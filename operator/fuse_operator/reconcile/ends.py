@@ -56,8 +56,8 @@ def failed(stage: Stage, job: JobView, failure: Failure, terms: Terms) -> Step:
 
 
 def as_the_spec_is(stage: Stage, job: JobView, failure: Failure, terms: Terms) -> StageStatus:
-    """To be run again, attempts from 0: what failed ran as the spec was before an edit, and the edit may have mended it,
-    also what would be permanent. Not for ever: the next run is as the spec is, and its failures count."""
+    """To be run again, attempts from 0: what failed ran as the spec was before an edit, which may have mended it, also
+    what would be permanent. Not for ever: the next run is as the spec is, and its failures count."""
     spent = spent_by(stage.entry, stage.job_pods, terms.gpu_resource)
     message = f"It failed as the spec was before an edit: {failure.message}"
     counted = stage.entry.model_copy(update={"attempt": 0})

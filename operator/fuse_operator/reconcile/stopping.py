@@ -19,7 +19,7 @@ def stopped(given: Given, status: FuseJobStatus, why: Said) -> Decision:
             "stages": entries,
             "stage": columns.stage_column(entries),
             "progress": columns.progress_column(entries),
-            "finished_at": status.finished_at or text_of(given.now),
+            "finished_at": text_of(given.now),
         }
     )
     final = with_standing(given, ended, conditions.failed(why))

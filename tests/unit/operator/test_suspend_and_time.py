@@ -190,6 +190,36 @@ def test_a_ttl_deletes_the_fusejob_and_not_before() -> None:
     assert cluster.fusejob is None
 
 
+def test_a_ttl_that_is_set_later_counts_from_when_the_job_was_complete() -> None:
+    """As for a Job."""
+    cluster = Cluster(fusejob(spec("a")))
+    cluster.until(lambda it: it.holds("Complete"))
+    complete = cluster.status.finished_at
+    cluster.pass_time(3000)
+    cluster.edit(spec("a", ttlSecondsAfterFinished=3600))
+    cluster.look()
+    assert cluster.status.finished_at == complete
+    cluster.pass_time(601)
+    cluster.look()
+    assert cluster.fusejob is None
+
+
+def test_a_job_that_an_edit_makes_run_or_fail_counts_from_its_next_end() -> None:
+    cluster = Cluster(fusejob(spec("a")))
+    cluster.settle()
+    cluster.pass_time(3000)
+    cluster.edit(spec("a", "b"))
+    cluster.look()
+    assert cluster.status.finished_at is None
+    cluster.settle()
+    assert cluster.holds("Complete")
+    cluster.pass_time(3000)
+    cluster.edit(spec("a", "a"))  # a name twice
+    cluster.look()
+    assert cluster.condition("Failed").reason == "InvalidSpec"
+    assert cluster.status.finished_at == cluster.time
+
+
 def test_a_ttl_counts_for_failed_jobs_too() -> None:
     cluster = Cluster(fusejob(spec("a", ttlSecondsAfterFinished=0, activeDeadlineSeconds=1)))
     cluster.look()
