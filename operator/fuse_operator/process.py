@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from functools import partial
+from typing import NoReturn
 
 import prometheus_client
 
@@ -93,14 +96,16 @@ class OperatorProcess:
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT; then ends the looks that are going on and releases the Lease."""
         threading.excepthook = _end_with_thread
+        # until the informer has handlers of its own: the first process of a container has none that would end it
+        signal.signal(signal.SIGTERM, _end_now)
         self._serve()
         self._warm_up()
         self._relister.start()
         self._warnings.start()
         if self._logs:
             self._logs.start()
-        self._election.start()
         try:
+            self._election.start()
             self._informer.run()
         finally:
             self._end()
@@ -191,6 +196,10 @@ class OperatorProcess:
             last_seconds=60.0,
             counted=lambda outcome: self._metrics.reads.labels("warnings", outcome).inc(),
         )
+
+
+def _end_now(_number: int, _frame: object) -> NoReturn:
+    sys.exit(0)
 
 
 def _end_with_thread(failure: threading.ExceptHookArgs) -> None:

@@ -1,0 +1,90 @@
+"""The operator as a process over a small API server. Over a real one: tests/cluster/test_operator_process.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fuse_operator.api_server import ApiServer
+
+_START_SECONDS = 60.0
+
+
+class Started:
+    """One replica that serves namespaces `a` and `b`."""
+
+    def __init__(self, server: ApiServer, directory: Path) -> None:
+        kubeconfig = directory / "kubeconfig"
+        names = {
+            "name": "it",
+            "cluster": {"server": server.url},
+            "context": {"cluster": "it", "user": "it"},
+            "user": {},
+        }
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "it",
+            **{f"{part}s": [{"name": "it", part: names[part]}] for part in ("cluster", "context", "user")},
+        }
+        kubeconfig.write_text(json.dumps(config))
+        self._log = directory / "log"
+        command = [
+            sys.executable, "-m", "fuse_operator.main", "run", "--worker-image=w", "--lease-namespace=a",
+            "--namespaces=a,b", "--health-address=127.0.0.1:0", "--metrics-address=127.0.0.1:0",
+            "--lease-seconds=300", "--renew-seconds=290",
+        ]  # fmt: skip
+        with self._log.open("wb") as log:
+            environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+    def wait_for(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not holds():
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.1)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def end(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.terminate()
+        return self.process.wait(10)
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    made = ApiServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(server: ApiServer, tmp_path: Path) -> Iterator[Callable[[], Started]]:
+    running: list[Started] = []
+
+    def begin() -> Started:
+        running.append(Started(server, tmp_path))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.process.kill()
+        each.process.wait()
+
+
+def test_it_ends_when_told_to_though_it_waits_for_the_cluster(server: ApiServer, start: Callable[[], Started]) -> None:
+    server.has_crd = False
+    operator = start()
+    operator.wait_for(lambda: "is the CRD installed" in operator.log)
+    assert operator.end() == 0
