@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+_SLACK = 64
 
 
 class WorkQueue(Generic[K]):
@@ -49,6 +50,8 @@ class WorkQueue(Generic[K]):
             self._due[key] = due
             self._number += 1
             heapq.heappush(self._heap, (due, self._number, key))
+            if len(self._heap) > 2 * len(self._due) + _SLACK:
+                self._drop_superseded()
             self._changed.notify()
 
     def retry(self, key: K) -> float:
@@ -112,6 +115,11 @@ class WorkQueue(Generic[K]):
         del self._ready[key]
         self._taken.add(key)
         return key
+
+    def _drop_superseded(self) -> None:
+        """A far time that a nearer one took the place of would else stay until it comes, one more for every look."""
+        self._heap = [each for each in self._heap if self._due.get(each[2]) == each[0]]
+        heapq.heapify(self._heap)
 
     def _release_due(self) -> float | None:
         """Makes ready what is due. Seconds to the next, or None."""

@@ -70,6 +70,22 @@ def test_a_delay_that_is_due_can_be_asked_for_again(queue: WorkQueue[str], clock
         queue.done("a")
 
 
+def test_times_that_nearer_ones_took_the_place_of_do_not_pile_up(queue: WorkQueue[str], clock: Clock) -> None:
+    """As of a job with a deadline in a month, looked at every few seconds."""
+    queue.add_after("other", 5000)
+    for _ in range(1000):
+        queue.add_after("a", 2_592_000)
+        queue.add_after("a", 1)
+        clock.now += 1
+        assert queue.take(0) == "a"
+        queue.done("a")
+    assert len(queue._heap) < 100
+    clock.now += 3999
+    assert queue.take(0) is None
+    clock.now += 1
+    assert queue.take(0) == "other"
+
+
 def test_failures_wait_longer_each_time_up_to_a_bound_and_success_forgets_them(
     queue: WorkQueue[str], clock: Clock
 ) -> None:
