@@ -126,7 +126,7 @@ def _carried_on(this: Pass, steps: Sequence[Step]) -> Decision:
         actions += idle
     if this.suspend:
         entries = suspension.entries_of_suspended(this.stages, entries)
-        actions += suspension.suspended(this.stages, this.queue)
+        actions += suspension.suspended(given, this.queue)
     elif not failing:
         actions += suspension.resumed(this.stages, this.queue)
     new_runs = not failing and not this.suspend

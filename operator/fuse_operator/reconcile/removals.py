@@ -81,4 +81,9 @@ def _deletion(kind: str, item: Object) -> Delete:
 def of_what_runs(given: Given) -> list[Delete]:
     """Every Job that goes on: an ended FuseJob has none."""
     running = [job_deletion(job) for job in given.jobs if job.active and not job.deleting]
-    return running + [pod_deletion(pod) for pod in given.pods if not pod.job_uid and not pod.ended and not pod.deleting]
+    return [*running, *of_orphans(given)]
+
+
+def of_orphans(given: Given) -> list[Delete]:
+    """Pods that lost their Job, of whatever stage."""
+    return [pod_deletion(pod) for pod in given.pods if not pod.job_uid and not pod.ended and not pod.deleting]

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fuse_operator.model import Delete, Suspend
-from fuse_operator.reconcile.removals import job_deletion
+from fuse_operator.reconcile.given import Given
+from fuse_operator.reconcile.removals import job_deletion, of_orphans
 from fuse_operator.reconcile.stage import Stage
 from fusechat.spec.status import StageStatus
 
 
-def suspended(stages: Iterable[Stage], queue: str | None) -> list[Suspend | Delete]:
-    """Stops every Job that goes on. A queue owns `spec.suspend` of its Jobs: those are deleted."""
+def suspended(given: Given, queue: str | None) -> list[Suspend | Delete]:
+    """Stops every Job that goes on, also where the status, lost or of another plan, does not know whose it is. A queue
+    owns `spec.suspend` of its Jobs: those are deleted. Pods without a Job are, too: nobody could resume them."""
     actions: list[Suspend | Delete] = []
-    for stage in stages:
-        job = stage.job
-        if job is None or not job.active:
+    for job in given.jobs:
+        if not job.active or job.deleting:
             continue
         if queue:
             actions.append(job_deletion(job))
         elif not job.suspended:
             actions.append(Suspend(job.name, job.uid, True))
-    return actions
+    return [*actions, *of_orphans(given)]
 
 
 def entries_of_suspended(stages: Sequence[Stage], entries: Iterable[StageStatus]) -> list[StageStatus]:

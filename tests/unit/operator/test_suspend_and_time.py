@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from fuse_operator.model import Delete, DeleteFuseJob, Suspend
 
 from tests.unit.operator.fusejobs import fusejob, spec
@@ -56,6 +57,46 @@ def test_nothing_starts_while_suspended() -> None:
     suspend(cluster, False)
     cluster.settle()
     assert cluster.holds("Complete")
+
+
+@pytest.mark.parametrize("trouble", ["a lost status", "a plan of another version"])
+def test_suspend_stops_what_runs_though_the_status_does_not_know_of_it(trouble: str) -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    cluster.until_running("extract-p")
+    cluster.nodes.unschedulable = {"prepare"}
+    uid = cluster.job("extract-p")["metadata"]["uid"]
+    assert cluster.fusejob is not None
+    if trouble == "a lost status":
+        cluster.fusejob["status"] = {"observedGeneration": -1}
+    else:
+        cluster.fusejob["status"]["plan"]["stages"].pop()
+        cluster.look()
+    suspend(cluster, True)
+    cluster.look()  # may find the plan that was lost in prepare's pod
+    cluster.look()
+    assert all(job["spec"]["suspend"] for job in cluster.jobs.values() if not job["status"].get("conditions"))
+    cluster.settle()
+    assert cluster.holds("Suspended")
+    assert not [pod for pod in cluster.pods.values() if pod["status"]["phase"] == "Running"]
+    cluster.nodes.unschedulable.clear()
+    suspend(cluster, False)
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert cluster.job("extract-p")["metadata"]["uid"] == uid
+    assert cluster.nodes.made.count(cluster.entry("extract-p").digest) == 1
+
+
+def test_suspend_stops_pods_without_a_job_though_the_status_was_lost() -> None:
+    cluster = Cluster(fusejob(spec("a")))
+    cluster.until_running("extract-p")
+    cluster.kill_job(cluster.job("extract-p")["metadata"]["name"], "Orphan")
+    assert cluster.fusejob is not None
+    cluster.fusejob["status"] = {"observedGeneration": -1}
+    cluster.pods = {pod["metadata"]["name"]: pod for pod in cluster.pods_at("extract-p")}
+    suspend(cluster, True)
+    cluster.look()
+    cluster.kubelets()
+    assert [pod["status"]["phase"] for pod in cluster.pods_at("extract-p")] == ["Failed"]
 
 
 def test_with_a_queue_suspend_deletes_the_jobs_and_never_writes_suspend() -> None:
