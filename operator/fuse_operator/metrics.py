@@ -7,7 +7,7 @@ fusechat_preemptions_total                   attempts that the cluster ended
 fusechat_stage_failures_total                attempts that failed
 fusechat_reconcile_seconds                   one look at a FuseJob, writes included
 fusechat_reconcile_errors_total              looks that ended in an error
-fusechat_queue_depth                         FuseJobs that wait to be looked at
+fusechat_queue_depth                         FuseJobs that wait to be looked at (0 where this replica does not lead)
 fusechat_api_writes_total{verb,kind,code}    writes to the API server; code 0: no answer
 fusechat_reads_total{what,outcome}           reads of logs and of Jobs' warnings
 fusechat_watch_events_total{kind}            events received

@@ -133,7 +133,7 @@ class OperatorProcess:
 
     def _serve(self) -> None:
         """Health and metrics, from the first moment."""
-        self._metrics.gauge("queue_depth", "FuseJobs that wait to be looked at.", lambda: len(self._queue))
+        self._metrics.gauge("queue_depth", "FuseJobs that wait to be looked at.", self._waiting)
         self._metrics.gauge("is_leader", "1 where this replica acts.", lambda: float(self._leadership.held))
         self._metrics.registry.register(FuseJobCollector(self._cache, lambda: self._leadership.held))
         for what, address in (("metrics", self._settings.metrics), ("health", self._settings.health)):
@@ -147,6 +147,10 @@ class OperatorProcess:
                     f"The {what} server cannot listen on {address.host}:{address.port}: {error.strerror}.",
                     mend=f"Choose another with --{what}-address.",
                 ) from error
+
+    def _waiting(self) -> float:
+        """A replica that does not lead collects what changes, for when it does; nobody waits for it."""
+        return len(self._queue) if self._leadership.held else 0
 
     def _warm_up(self) -> None:
         """Until the cache is whole: the CRD is there, which kopf does not notice later, and everything was listed."""

@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.processes import free_ports
 from tests.unit.fuse_operator.api_server import ApiServer
+from tests.unit.operator.fusejobs import fusejob, spec
 
 _START_SECONDS = 60.0
 
@@ -20,7 +24,7 @@ _START_SECONDS = 60.0
 class Started:
     """One replica that serves namespaces `a` and `b`."""
 
-    def __init__(self, server: ApiServer, directory: Path) -> None:
+    def __init__(self, server: ApiServer, directory: Path, metrics_port: int) -> None:
         kubeconfig = directory / "kubeconfig"
         names = {
             "name": "it",
@@ -35,10 +39,11 @@ class Started:
             **{f"{part}s": [{"name": "it", part: names[part]}] for part in ("cluster", "context", "user")},
         }
         kubeconfig.write_text(json.dumps(config))
+        self._metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         self._log = directory / "log"
         command = [
             sys.executable, "-m", "fuse_operator.main", "run", "--worker-image=w", "--lease-namespace=a",
-            "--namespaces=a,b", "--health-address=127.0.0.1:0", "--metrics-address=127.0.0.1:0",
+            "--namespaces=a,b", "--health-address=127.0.0.1:0", f"--metrics-address=127.0.0.1:{metrics_port}",
             "--lease-seconds=300", "--renew-seconds=290",
         ]  # fmt: skip
         with self._log.open("wb") as log:
@@ -56,6 +61,12 @@ class Started:
     def log(self) -> str:
         return self._log.read_text()
 
+    def metric(self, name: str) -> float:
+        """Without labels."""
+        with urllib.request.urlopen(self._metrics_url, timeout=5) as answer:
+            lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines())
+        return float(lines[name])
+
     def end(self) -> int:
         """SIGTERM; the exit code."""
         self.process.terminate()
@@ -72,19 +83,33 @@ def server() -> Iterator[ApiServer]:
 @pytest.fixture
 def start(server: ApiServer, tmp_path: Path) -> Iterator[Callable[[], Started]]:
     running: list[Started] = []
+    with free_ports(1) as (metrics_port,):
 
-    def begin() -> Started:
-        running.append(Started(server, tmp_path))
-        return running[-1]
+        def begin() -> Started:
+            running.append(Started(server, tmp_path, metrics_port))
+            return running[-1]
 
-    yield begin
-    for each in running:
-        each.process.kill()
-        each.process.wait()
+        yield begin
+        for each in running:
+            each.process.kill()
+            each.process.wait()
 
 
 def test_it_ends_when_told_to_though_it_waits_for_the_cluster(server: ApiServer, start: Callable[[], Started]) -> None:
     server.has_crd = False
     operator = start()
     operator.wait_for(lambda: "is the CRD installed" in operator.log)
+    assert operator.end() == 0
+
+
+def test_a_replica_that_does_not_lead_has_nothing_waiting(server: ApiServer, start: Callable[[], Started]) -> None:
+    renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    holder = {"holderIdentity": "other", "leaseDurationSeconds": 300, "acquireTime": renewed, "renewTime": renewed}
+    server.put("Lease", {"metadata": {"name": "fusechat-operator", "namespace": "a"}, "spec": holder})
+    for number in range(3):
+        server.put("FuseJob", fusejob(spec(), name=f"job-{number}", namespace="b", uid=f"uid-{number}"))
+    operator = start()
+    operator.wait_for(lambda: len(server.asked("GET", "Lease")) >= 2)
+    assert operator.metric("fusechat_is_leader") == 0
+    assert operator.metric("fusechat_queue_depth") == 0
     assert operator.end() == 0
