@@ -97,6 +97,8 @@ class StageStatus(StatusObject):
     """The same as a sentence, with what to do."""
     attempt: Annotated[int, Field(ge=0)] = 0
     """Failed attempts that counted so far."""
+    repeats: Annotated[int, Field(ge=0)] = 0
+    """Attempts that met a damaged input, or whose results nobody read: part of `attempt`, with a limit of their own."""
     preemptions: Annotated[int, Field(ge=0)] = 0
     """Attempts that ended because the cluster took the node or the quota back. They cost no attempt."""
     preempted_at: Time | None = None

@@ -29,6 +29,8 @@ def delay(entry: StageStatus, uid: str) -> float:
         return _doubled(entry.preemptions, LONGEST_AFTER_PREEMPTION)
     if entry.reason == reasons.DAMAGED_INPUT or entry.attempt == 0:
         return 0.0
+    if entry.reason == reasons.RESULT_UNREAD:
+        return _doubled(entry.repeats, LONGEST_SECONDS)
     return _doubled(entry.attempt, LONGEST_SECONDS)
 
 

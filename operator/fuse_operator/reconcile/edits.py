@@ -9,6 +9,7 @@ from fuse_operator.reconcile import reasons
 from fuse_operator.reconcile.conditions import is_true
 from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.graph import Graph
+from fuse_operator.reconcile.terms import FROM_0
 from fuse_operator.reconcile.times import moment, text_of
 from fusechat.plan.build import PREPARE
 from fusechat.plan.messages import PlanSummary
@@ -48,7 +49,7 @@ def _tried_again(entry: StageStatus) -> StageStatus:
         return entry
     run = entry.run + 1 if entry.state == "Failed" and entry.job_name else entry.run
     return entry.model_copy(
-        update={"state": "Pending", "reason": "", "message": "", "attempt": 0, "run": run, "finished_at": None}
+        update={"state": "Pending", "reason": "", "message": "", "run": run, "finished_at": None} | FROM_0
     )
 
 

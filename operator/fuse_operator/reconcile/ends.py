@@ -11,7 +11,7 @@ from fuse_operator.reconcile.job_view import JobView
 from fuse_operator.reconcile.pod_view import PodView
 from fuse_operator.reconcile.raw import Said
 from fuse_operator.reconcile.stage import Stage
-from fuse_operator.reconcile.terms import MESSAGE, Step, Terms
+from fuse_operator.reconcile.terms import FROM_0, MESSAGE, Step, Terms
 from fuse_operator.reconcile.times import text_of
 from fusechat.spec.status import StageStatus
 
@@ -44,15 +44,19 @@ def failed(stage: Stage, job: JobView, failure: Failure, terms: Terms) -> Step:
     """Given up, or to be run again."""
     if stage.outdated:
         return Step(as_the_spec_is(stage, job, failure, terms), damaged=failure.damaged)
+    if failure.damaged is not None:
+        words = f"Its input is made again first: {failure.message}"
+        entry = _repeated(stage, job, Said(failure.reason, words), failure, terms)
+        return Step(entry, damaged=None if entry.state == "Failed" else failure.damaged)
     entry = stage.entry
-    by_us = job.gang or failure.damaged
-    attempt = entry.attempt + 1 if by_us else max(entry.attempt, failures(job, stage.job_pods), 1)
+    attempt = entry.attempt + 1 if job.gang else max(entry.attempt, failures(job, stage.job_pods), 1)
+    failed_ones = attempt - entry.repeats
     spent = spent_by(entry, stage.job_pods, terms.gpu_resource)
-    if (failure.permanent and not failure.damaged) or attempt >= terms.attempts:
+    if failure.permanent or failed_ones >= terms.attempts:
         return Step(given_up(entry, job, failure, attempt, spent, terms.now))
-    message = f"Attempt {attempt} of {terms.attempts} failed: {failure.message}"
+    message = f"Attempt {failed_ones} of {terms.attempts} failed: {failure.message}"
     counted = entry.model_copy(update={"attempt": attempt})
-    return Step(again(counted, job, Said(failure.reason, message), spent, terms.now), damaged=failure.damaged)
+    return Step(again(counted, job, Said(failure.reason, message), spent, terms.now))
 
 
 def as_the_spec_is(stage: Stage, job: JobView, failure: Failure, terms: Terms) -> StageStatus:
@@ -60,7 +64,7 @@ def as_the_spec_is(stage: Stage, job: JobView, failure: Failure, terms: Terms) -
     what would be permanent. Not for ever: the next run is as the spec is, and its failures count."""
     spent = spent_by(stage.entry, stage.job_pods, terms.gpu_resource)
     message = f"It failed as the spec was before an edit: {failure.message}"
-    counted = stage.entry.model_copy(update={"attempt": 0})
+    counted = stage.entry.model_copy(update=FROM_0)
     return again(counted, job, Said(failure.reason, message), spent, terms.now)
 
 
@@ -100,17 +104,22 @@ def preempted(stage: Stage, job: JobView, preemption: Preemption, terms: Terms) 
 
 
 def unread(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
-    """Runs once more: its output is there, so that the process ends at once. Each time costs an attempt, or something
-    that deletes pods as they end would make it run for ever."""
-    attempt = stage.entry.attempt + 1
-    spent = spent_by(stage.entry, stage.job_pods, terms.gpu_resource)
+    """Runs once more: its output is there, so that the process ends at once."""
     message = "Its pods were deleted before their results were read."
-    if attempt >= terms.attempts:
-        mend = f"{message} Find what deletes pods of this namespace as they end, then retry the job."
-        failure = Failure(reasons.RESULT_UNREAD, mend, permanent=True)
-        return given_up(stage.entry, job, failure, attempt, spent, terms.now)
-    counted = stage.entry.model_copy(update={"attempt": attempt})
-    return again(counted, job, Said(reasons.RESULT_UNREAD, message), spent, terms.now)
+    mend = f"{message} Find what deletes pods of this namespace as they end, then retry the job."
+    failure = Failure(reasons.RESULT_UNREAD, mend, permanent=True)
+    return _repeated(stage, job, Said(reasons.RESULT_UNREAD, message), failure, terms)
+
+
+def _repeated(stage: Stage, job: JobView, why: Said, last: Failure, terms: Terms) -> StageStatus:
+    """Costs an attempt, or a storage that damages everything, or whatever deletes pods as they end, would make it run
+    for ever. These have a count of their own: the failures of all workers together say nothing about either."""
+    entry = stage.entry
+    spent = spent_by(entry, stage.job_pods, terms.gpu_resource)
+    counted = entry.model_copy(update={"attempt": entry.attempt + 1, "repeats": entry.repeats + 1})
+    if counted.repeats >= terms.attempts:
+        return given_up(counted, job, last, counted.attempt, spent, terms.now)
+    return again(counted, job, why, spent, terms.now)
 
 
 def again(entry: StageStatus, job: JobView, why: Said, spent: int, now: datetime) -> StageStatus:

@@ -9,6 +9,7 @@ from fuse_operator.model import Delete
 from fuse_operator.reconcile import reasons
 from fuse_operator.reconcile.removals import job_deletion
 from fuse_operator.reconcile.stage import Stage
+from fuse_operator.reconcile.terms import FROM_0
 from fusechat.spec.status import StageStatus
 
 
@@ -20,7 +21,7 @@ def replaced(stages: Sequence[Stage], entries: Iterable[StageStatus]) -> tuple[l
             deletions.append(job_deletion(stage.job))
             state = "Suspended" if entry.state == "Suspended" else "Pending"
             words = {"state": state, "reason": reasons.STOPPING, "message": "Its pods are made anew after an edit."}
-            now[place] = entry.model_copy(update=words | {"attempt": 0, "completed": "", "finished_workers": ""})
+            now[place] = entry.model_copy(update=words | FROM_0 | {"completed": "", "finished_workers": ""})
     return now, deletions
 
 

@@ -11,6 +11,8 @@ from fusechat.spec.status import StageStatus
 
 MESSAGE = 1024
 """Characters of a stage's message."""
+FROM_0 = {"attempt": 0, "repeats": 0}
+"""Fields of an entry whose attempts begin anew."""
 
 
 @dataclass(frozen=True)

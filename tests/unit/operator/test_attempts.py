@@ -1,0 +1,97 @@
+"""What is counted against `retry.attempts`: failures of each pod or worker, and apart from them runs that met a damaged
+input or that nobody read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fusechat.plan.messages import ErrorSummary
+from tests.unit.operator.fusejobs import digests, fusejob, parsed, spec
+from tests.unit.operator.nodes import GOOD, Ending, Turn
+from tests.unit.operator.simulated import Cluster
+from tests.unit.operator.store import has_ended, index_of
+
+TEMPORARY = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
+DAMAGED = Ending(75, ErrorSummary(75, "DamagedInput", "rows.parquet is short", damaged="extract-p"))
+FOUR_WORKERS = spec("a", workers=4, alignment={"workers": 4}, retry={"attempts": 3})
+
+
+@pytest.mark.parametrize("stage", ["align-a", "fuse-a", "merge-varm"])
+def test_a_damaged_input_is_made_again_however_often_pods_failed_before(stage: str) -> None:
+    """Three workers fail once each, a gang twice; then comes the damage."""
+    cluster = Cluster(fusejob(FOUR_WORKERS | {"fusion": {"targets": ["Pairwise"], "nodes": 2, **BATCHES}}))
+    assert cluster.fusejob is not None
+    lost = digests(parsed(cluster.fusejob))["extract-p"]
+    met = []
+
+    def script(turn: Turn) -> Ending:
+        if turn.stage != stage or met:
+            return GOOD
+        if turn.before < (1 if stage == "align-a" else 2):
+            return TEMPORARY if turn.index != 3 else GOOD
+        met.append(turn)
+        cluster.nodes.storage.discard(lost)
+        return DAMAGED
+
+    cluster.nodes.script = script
+    cluster.settle()
+    assert met
+    assert cluster.holds("Complete"), cluster.condition("Failed")
+    assert cluster.nodes.made.count(lost) == 2
+    assert cluster.entry(stage).repeats == 1
+
+
+BATCHES = {"globalBatchSize": 8, "microBatchSize": 1}
+
+
+def test_damage_that_always_comes_back_ends_in_a_failure_though_pods_fail_in_between() -> None:
+    cluster = Cluster(fusejob(FOUR_WORKERS))
+
+    def script(turn: Turn) -> Ending:
+        if turn.stage != "align-a":
+            return GOOD
+        return DAMAGED if turn.index == 0 and turn.before % 2 else TEMPORARY
+
+    cluster.nodes.script = script
+    cluster.settle()
+    assert cluster.condition("Failed").reason == "DamagedInput"
+    entry = cluster.entry("align-a")
+    assert (entry.repeats, entry.run) == (3, 2)
+
+
+def test_a_result_that_nobody_read_is_no_failure_however_many_workers_failed_before() -> None:
+    cluster = Cluster(fusejob(spec("a", workers=4, retry={"attempts": 3})))
+    cluster.until_running("extract-p")
+    for index in (0, 1):
+        cluster.end(worker(cluster, index), TEMPORARY)
+    cluster.controllers()
+    cluster.look()
+    assert cluster.entry("extract-p").attempt == 2
+    for index in range(4):
+        cluster.end(worker(cluster, index), GOOD)
+    cluster.controllers()
+    for name in [pod["metadata"]["name"] for pod in cluster.pods_at("extract-p") if index_of(pod) == 0]:
+        cluster.vanish(name)
+    cluster.settle()
+    assert cluster.holds("Complete"), cluster.condition("Failed")
+    assert (cluster.entry("extract-p").repeats, cluster.entry("extract-p").run) == (1, 1)
+
+
+def test_a_retry_counts_from_0() -> None:
+    cluster = Cluster(fusejob(FOUR_WORKERS))
+    cluster.nodes.script = lambda turn: DAMAGED if turn.stage == "align-a" else GOOD
+    cluster.settle()
+    assert cluster.entry("align-a").repeats == 3
+    times = cluster.nodes.ended["align-a", 0]
+    cluster.nodes.script = lambda turn: DAMAGED if turn.stage == "align-a" and turn.before < times + 2 else GOOD
+    cluster.retry("now")
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert cluster.entry("align-a").repeats == 2
+
+
+def worker(cluster: Cluster, index: int) -> dict[str, Any]:
+    (pod,) = [pod for pod in cluster.pods_at("extract-p") if index_of(pod) == index and not has_ended(pod)]
+    return pod
