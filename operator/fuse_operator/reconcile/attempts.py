@@ -159,9 +159,14 @@ def _given_up(failure: Failure) -> Failure:
 
 def _culprit(pods: Iterable[PodView]) -> PodView | None:
     """The failed pod that says most: a permanent failure, else the first that ended by itself."""
-    ended = [pod for pod in pods if not pod.disrupted and not _was_stopped(pod)]
-    failed = [pod for pod in ended if pod.evicted is not None or _exit_code(pod)]
-    return min(failed, key=_rank, default=None)
+    return min(filter(failed_by_itself, pods), key=_rank, default=None)
+
+
+def failed_by_itself(pod: PodView) -> bool:
+    """Whether it failed, and neither the cluster took it away nor somebody stopped it."""
+    if pod.disrupted or _was_stopped(pod):
+        return False
+    return pod.evicted is not None or _exit_code(pod) != 0
 
 
 def _was_stopped(pod: PodView) -> bool:

@@ -35,9 +35,12 @@ def failures(job: JobView, pods: Iterable[PodView]) -> int:
 
 
 def evicted_too_often(job: JobView, pods: Iterable[PodView], limit: int) -> Failure | None:
-    evicted = [pod for pod in pods if pod.evicted is not None]
-    for pod in evicted:
-        if sum(other.index == pod.index for other in evicted) >= limit and not job.gang:
+    """Where the limit is reached by evictions and failures of a pod, or a worker, together. Without evictions the Job
+    controller sees to it."""
+    own = [pod for pod in pods if attempts.failed_by_itself(pod)]
+    for pod in own:
+        together = sum(other.index == pod.index for other in own)
+        if pod.evicted is not None and together >= limit and not job.gang:
             return attempts.failure_of(pod)
     return None
 

@@ -67,7 +67,7 @@ def _going(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
         return ends.as_the_spec_is(stage, job, eviction, terms)
     if eviction is not None:
         spent = spent_by(entry, pods, terms.gpu_resource)
-        return ends.given_up(entry, job, eviction, terms.attempts, spent, terms.now)
+        return ends.given_up(entry, job, eviction, max(entry.attempt, terms.attempts), spent, terms.now)
     if job.suspended:
         return _suspended(entry, job, terms)
     if _runs(entry, job, pods):

@@ -14,6 +14,7 @@ from tests.unit.operator.simulated import Cluster
 from tests.unit.operator.store import has_ended, index_of
 
 TEMPORARY = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
+KILLED = Ending(137, text="")
 DAMAGED = Ending(75, ErrorSummary(75, "DamagedInput", "rows.parquet is short", damaged="extract-p"))
 FOUR_WORKERS = spec("a", workers=4, alignment={"workers": 4}, retry={"attempts": 3})
 
@@ -92,6 +93,47 @@ def test_a_retry_counts_from_0() -> None:
     assert cluster.entry("align-a").repeats == 2
 
 
-def worker(cluster: Cluster, index: int) -> dict[str, Any]:
-    (pod,) = [pod for pod in cluster.pods_at("extract-p") if index_of(pod) == index and not has_ended(pod)]
+@pytest.mark.parametrize("stage", ["evaluate-p", "extract-p"])
+@pytest.mark.parametrize("order", ["ece", "eec", "cee", "cec", "cce"])
+def test_evictions_and_crashes_of_a_pod_or_a_worker_add_up(stage: str, order: str) -> None:
+    """3 attempts are 3 pods, in whatever way each ends."""
+    cluster = Cluster(fusejob(spec("a", workers=2, retry={"attempts": 3})))
+    cluster.until_running(stage)
+    for how in order:
+        pod = worker(cluster, 0, stage)
+        cluster.end(pod, TEMPORARY if how == "c" else KILLED)
+        if how == "e":
+            evicted(cluster, pod)
+        for _ in range(3):
+            cluster.controllers()
+            cluster.look()
+    cluster.settle()
+    failed = cluster.condition("Failed")
+    assert (failed.status, failed.reason) == ("True", "Evicted"), failed
+    assert cluster.entry(stage).attempt == 3
+    assert cluster.entry(stage).run == 0
+    assert len([pod for pod in cluster.pods_at(stage) if index_of(pod) == 0]) <= 3
+
+
+def test_evictions_of_one_worker_and_crashes_of_another_do_not_add_up() -> None:
+    cluster = Cluster(fusejob(spec("a", workers=2, retry={"attempts": 2})))
+    cluster.until_running("extract-p")
+    cluster.end(worker(cluster, 1), TEMPORARY)
+    pod = worker(cluster, 0)
+    cluster.end(pod, KILLED)
+    evicted(cluster, pod)
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert cluster.entry("extract-p").attempt == 2
+
+
+def evicted(cluster: Cluster, pod: dict[str, Any]) -> None:
+    """By the kubelet: the Job controller does not count it."""
+    said = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": ""}
+    pod["status"]["conditions"] = [said | {"lastTransitionTime": cluster.time}]
+    pod["status"] |= {"reason": "Evicted", "message": "The node was low on resource: memory."}
+
+
+def worker(cluster: Cluster, index: int, stage: str = "extract-p") -> dict[str, Any]:
+    (pod,) = [pod for pod in cluster.pods_at(stage) if index_of(pod) == index and not has_ended(pod)]
     return pod
