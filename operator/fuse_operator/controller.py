@@ -53,7 +53,7 @@ class Controller:
         metrics: Metrics,
         logs: Poller[Pod, LogProgress] | None,
         warnings: Poller[JobName, tuple[str, str]],
-        synced: Callable[[], bool],
+        synced: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reconcile = reconcile
@@ -118,7 +118,7 @@ class Controller:
             job_events=self._warnings.found(set(wanted)),
             progress=reads,
             refused=self._actor.refused(fusejob),
-            synced=self._synced(),
+            synced=self._synced(key[0]),
         )
 
     def _report(self, fusejob: Object, decision: Decision) -> None:

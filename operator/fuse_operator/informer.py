@@ -33,29 +33,27 @@ class Informer:
         enqueue: Callable[[Key], None],
         listed_anew: Callable[[], None],
         count: Callable[[Kind], None],
-        *,
-        namespaces: Sequence[str],
     ) -> None:
         self._cache = cache
         self._freshness = freshness
         self._enqueue = enqueue
         self._listed_anew = listed_anew
-        self._namespaces = list(namespaces)
         self._count = count
 
-    def run(self) -> None:
-        """Watches until SIGTERM or SIGINT comes. Raises what makes the watches impossible."""
-        asyncio.run(self._run())
+    def run(self, namespaces: Sequence[str]) -> None:
+        """Watches these, or with none named the whole cluster, until SIGTERM or SIGINT comes. Raises what makes the
+        watches impossible."""
+        asyncio.run(self._run(namespaces))
 
-    async def _run(self) -> None:
+    async def _run(self, namespaces: Sequence[str]) -> None:
         beating = asyncio.create_task(self._beat())
         try:
             await kopf.operator(
                 registry=self._registry(),
                 settings=_settings(),
                 standalone=True,
-                clusterwide=not self._namespaces,
-                namespaces=self._namespaces,
+                clusterwide=not namespaces,
+                namespaces=list(namespaces),
             )
         finally:
             beating.cancel()

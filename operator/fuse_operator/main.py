@@ -29,8 +29,8 @@ Asks the API server, as the account that it runs as: are FuseJobs served, is eve
 and none on Secrets, does a replica lead? Ends with 0 if all is well, else with 78. `helm test` runs it.
 """
 _EPILOG = """\
-exit codes: 0 ended by SIGTERM, 64 wrong options, 75 lost the Lease (start it again), 77 the API server refuses,
-78 no cluster or address to be had, 70 a defect
+exit codes: 0 ended by SIGTERM, 64 wrong options, 75 start it again (the Lease was lost, or the cluster is another),
+77 the API server refuses, 78 no cluster or address to be had, 70 a defect
 """
 
 

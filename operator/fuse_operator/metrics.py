@@ -12,6 +12,7 @@ fusechat_api_writes_total{verb,kind,code}    writes to the API server; code 0: n
 fusechat_reads_total{what,outcome}           reads of logs and of Jobs' warnings
 fusechat_watch_events_total{kind}            events received
 fusechat_watch_missed_total                  objects that a list found and no watch had told of
+fusechat_namespaces_refusing                 namespaces to serve that cannot be listed, and so are not served
 fusechat_is_leader                           1 where this replica acts
 """
 

@@ -34,8 +34,8 @@ from fuse_operator.workers import Workers
 from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, ConfigurationError, NoPermissionError
 
 _log = logging.getLogger(__name__)
-LOST_EXIT_CODE = 75
-"""The Lease was lost: start again and stand for election."""
+AGAIN_EXIT_CODE = 75
+"""The Lease was lost, or what the process rests on has changed: start it again."""
 _LOGS_PER_SECOND = 10.0
 _WARM_UP_SECONDS = 5.0
 
@@ -69,7 +69,7 @@ class OperatorProcess:
             metrics=self._metrics,
             logs=self._logs,
             warnings=self._warnings,
-            synced=lambda: self._freshness.synced,
+            synced=self._synced,
         )
         self._workers = Workers(self._queue, self._controller.look, self._metrics, settings.workers)
         self._relister = Relister(
@@ -78,6 +78,7 @@ class OperatorProcess:
             self._freshness,
             self._queue.add,
             self._metrics.watch_missed.inc,
+            start_again=self._start_again,
             namespaces=settings.namespaces,
             seconds=settings.relist_seconds,
         )
@@ -87,7 +88,6 @@ class OperatorProcess:
             self._queue.add,
             self._relister.request,
             lambda kind: self._metrics.watch_events.labels(kind).inc(),
-            namespaces=settings.namespaces,
         )
         self._election = Election(
             settings.lease, self._configuration, self._leadership, on_won=self._won, on_lost=self._lost
@@ -106,7 +106,8 @@ class OperatorProcess:
             self._logs.start()
         try:
             self._election.start()
-            self._informer.run()
+            refusing = self._relister.refusing
+            self._informer.run([each for each in self._settings.namespaces if each not in refusing])
         finally:
             self._end()
 
@@ -129,11 +130,27 @@ class OperatorProcess:
     def _lost(self) -> None:
         _log.error("the lease was lost: ending", extra=fields(identity=self._settings.lease.identity))
         logging.shutdown()
-        os._exit(LOST_EXIT_CODE)  # at once: whatever hangs here must not go on
+        os._exit(AGAIN_EXIT_CODE)  # at once: whatever hangs here must not go on
+
+    def _start_again(self, reason: str) -> None:
+        """What the process rests on is no longer so. The Lease is released, so that another leads meanwhile."""
+        _log.error("starting again", extra=fields(reason=reason))
+        self._end()
+        logging.shutdown()
+        os._exit(AGAIN_EXIT_CODE)
+
+    def _synced(self, namespace: str) -> bool:
+        """Whether everything in that namespace is known."""
+        return self._freshness.synced and namespace not in self._relister.refusing
 
     def _serve(self) -> None:
         """Health and metrics, from the first moment."""
         self._metrics.gauge("queue_depth", "FuseJobs that wait to be looked at.", self._waiting)
+        self._metrics.gauge(
+            "namespaces_refusing",
+            "Namespaces to serve that cannot be listed.",
+            lambda: len(self._relister.refusing),
+        )
         self._metrics.gauge("is_leader", "1 where this replica acts.", lambda: float(self._leadership.held))
         self._metrics.registry.register(FuseJobCollector(self._cache, lambda: self._leadership.held))
         for what, address in (("metrics", self._settings.metrics), ("health", self._settings.health)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fuse_operator.api import ApiError, Connection
 from fuse_operator.cache import Cache, key_for
@@ -19,6 +19,8 @@ from fuse_operator.resources import WATCHED, Key, Kind, selector_of, uid_of
 _log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 2.0
 _AFTER_FAILURE_SECONDS = 5.0
+_NOT_SERVED = frozenset({403, 404})
+"""How the API server answers where the role went with its namespace."""
 
 
 class Relister:
@@ -32,6 +34,7 @@ class Relister:
         enqueue: Callable[[Key], None],
         missed: Callable[[int], None],
         *,
+        start_again: Callable[[str], None],
         namespaces: Sequence[str],
         seconds: float,
     ) -> None:
@@ -40,7 +43,9 @@ class Relister:
         self._freshness = freshness
         self._enqueue = enqueue
         self._missed = missed
+        self._start_again = start_again
         self._namespaces: Sequence[str | None] = namespaces or (None,)
+        self._refusing: frozenset[str | None] = frozenset()
         self._seconds = seconds
         self._wanted = threading.Event()
         self._stopped = threading.Event()
@@ -59,12 +64,45 @@ class Relister:
         """A list soon: a watch had to begin anew."""
         self._wanted.set()
 
+    @property
+    def refusing(self) -> frozenset[str | None]:
+        """Namespaces that could not be listed, of several. Of their children the cache may know only some."""
+        return self._refusing
+
     def list_all(self) -> None:
-        """Every kind in every namespace, now. ApiError where one cannot be listed."""
+        """Every kind in every namespace, now. ApiError where one cannot be listed: of several namespaces some may
+        refuse, as one that was deleted does, and the others are served."""
+        refusing: dict[str | None, ApiError] = {}
         for kind in WATCHED:
-            missed = sum(self._list(kind, namespace) for namespace in self._namespaces)
+            missed = sum(self._list_served(kind, namespace, refusing) for namespace in self._namespaces)
             self._freshness.listed(kind, missed if self._freshness.synced else 0)
+        self._note(refusing)
         self._freshness.all_listed()
+
+    def _list_served(self, kind: Kind, namespace: str | None, refusing: dict[str | None, ApiError]) -> int:
+        """As `_list`, but for a namespace that refuses, which is added to those."""
+        if namespace in refusing:
+            return 0
+        try:
+            return self._list(kind, namespace)
+        except ApiError as error:
+            if error.code not in _NOT_SERVED:
+                raise
+            refusing[namespace] = error
+            if len(refusing) == len(self._namespaces):
+                raise
+            return 0
+
+    def _note(self, refusing: Mapping[str | None, ApiError]) -> None:
+        """Watches are begun with the process: where other namespaces can be listed than were, it begins anew."""
+        if refusing.keys() == self._refusing:
+            return
+        before, self._refusing = self._refusing, frozenset(refusing)
+        for namespace, error in refusing.items():
+            if namespace not in before:
+                _log.error("a namespace is not served", extra=fields(namespace=namespace, reason=str(error)))
+        if self._freshness.synced:
+            self._start_again("other namespaces can be listed than at the start")
 
     def _list(self, kind: Kind, namespace: str | None) -> int:
         """Lists a kind, page by page; how much was news."""

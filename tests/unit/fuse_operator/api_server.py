@@ -128,7 +128,8 @@ class ApiServer:
         name = request.body["metadata"]["name"]
         if (request.kind, request.namespace, name) in self.objects:
             return _status(409, f"{name} already exists")
-        return 201, self.put(request.kind, request.body)
+        metadata = {**request.body["metadata"], "namespace": request.namespace}
+        return 201, self.put(request.kind, {**request.body, "metadata": metadata})
 
     def _one(self, request: Request, key: tuple[str, str, str]) -> tuple[int, Json]:
         known = self.objects.get(key)

@@ -122,7 +122,7 @@ def bench(*sources: str, before: str = "extract-a", **more: Any) -> Iterator[Ben
         metrics=metrics,
         logs=None,
         warnings=Poller("warnings", lambda _job: None, queue.add, first_seconds=1.0, seconds=1.0, last_seconds=1.0),
-        synced=lambda: True,
+        synced=lambda _namespace: True,
         clock=clock,
     )
     queue.add(KEY)

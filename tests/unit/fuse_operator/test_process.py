@@ -44,7 +44,7 @@ class Started:
         command = [
             sys.executable, "-m", "fuse_operator.main", "run", "--worker-image=w", "--lease-namespace=a",
             "--namespaces=a,b", "--health-address=127.0.0.1:0", f"--metrics-address=127.0.0.1:{metrics_port}",
-            "--lease-seconds=300", "--renew-seconds=290",
+            "--lease-seconds=300", "--renew-seconds=290", "--relist-seconds=1",
         ]  # fmt: skip
         with self._log.open("wb") as log:
             environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
@@ -113,3 +113,27 @@ def test_a_replica_that_does_not_lead_has_nothing_waiting(server: ApiServer, sta
     assert operator.metric("fusechat_is_leader") == 0
     assert operator.metric("fusechat_queue_depth") == 0
     assert operator.end() == 0
+
+
+def test_a_namespace_that_refuses_is_left_out_until_it_can_be_listed(
+    server: ApiServer, start: Callable[[], Started]
+) -> None:
+    server.fault = lambda request: (403, "no role is left") if request.namespace == "b" else None
+    for namespace in "ab":
+        server.put("FuseJob", fusejob(spec(), namespace=namespace, uid=f"uid-{namespace}"))
+    operator = start()
+    operator.wait_for(lambda: bool(server.all("Job")))
+    assert {job["metadata"]["namespace"] for job in server.all("Job")} == {"a"}
+    assert operator.metric("fusechat_namespaces_refusing") == 1
+    assert "no role is left" in operator.log
+    server.fault = lambda _request: None
+    assert operator.process.wait(30) == 75
+    (lease,) = server.all("Lease")
+    assert lease["spec"]["holderIdentity"] == "", operator.log
+
+
+def test_where_no_namespace_can_be_listed_it_ends_and_says_so(server: ApiServer, start: Callable[[], Started]) -> None:
+    server.fault = lambda request: (403, "no role is left") if request.namespace else None
+    operator = start()
+    assert operator.process.wait(_START_SECONDS) == 77
+    assert "no role is left" in operator.log
