@@ -96,22 +96,29 @@ class GuardedLock:
         """As the library's, for every failure."""
         return self._renew(lambda: self._lock.update(name, namespace, updated_record))
 
-    def release(self) -> None:
-        """Lets another replica lead at once, where this one led. Nothing is renewed after it."""
-        with self._one_at_a_time:
+    def release(self, seconds: float) -> None:
+        """Lets another replica lead at once, where this one led; tries for so long. Nothing is renewed after it."""
+        end = time.monotonic() + seconds
+        free = self._one_at_a_time.acquire(timeout=seconds)
+        try:
             self._closed = True
             led = self._leadership.held
             self._leadership.give_up()
-            if not led:
-                return
-            try:
-                lease = self._leases.read_namespaced_lease(self.name, self.namespace)
-                if lease.spec.holder_identity == self.identity:
-                    lease.spec.holder_identity = ""
-                    lease.spec.lease_duration_seconds = 1
-                    self._leases.replace_namespaced_lease(self.name, self.namespace, lease)
-            except Exception as error:
-                _log.warning("the lease was not released", extra=fields(reason=f"{type(error).__name__}: {error}"))
+            if led and free:
+                self._give_back(end)
+        except Exception as error:
+            _log.warning("the lease was not released", extra=fields(reason=f"{type(error).__name__}: {error}"))
+        finally:
+            if free:
+                self._one_at_a_time.release()
+
+    def _give_back(self, end: float) -> None:
+        leases = self._leases.until(end)
+        lease = leases.read_namespaced_lease(self.name, self.namespace)
+        if lease.spec.holder_identity == self.identity:
+            lease.spec.holder_identity = ""
+            lease.spec.lease_duration_seconds = 1
+            leases.replace_namespaced_lease(self.name, self.namespace, lease)
 
     def _renew(self, attempt: Callable[[], bool]) -> bool:
         with self._one_at_a_time:
@@ -163,10 +170,10 @@ class Election:
         """In a thread of its own."""
         self._thread.start()
 
-    def end(self) -> None:
-        """Releases the Lease; no write is allowed after it."""
+    def end(self, seconds: float) -> None:
+        """Releases the Lease, within so long; no write is allowed after it."""
         self._ended = True
-        self._lock.release()
+        self._lock.release(seconds)
 
     def _won(self) -> None:
         _log.info("leading", extra=fields(identity=self._lock.identity))
@@ -179,20 +186,32 @@ class Election:
 
 
 class _TimedLeases:
-    """The three calls that the lock makes, each with a time-out."""
+    """The three calls that the lock makes, each with a time-out and none that ends later than `end`."""
 
-    def __init__(self, client: Any, seconds: float) -> None:
+    def __init__(self, client: Any, seconds: float, end: float = float("inf")) -> None:
+        self._client = client
         self._leases = kubernetes.client.CoordinationV1Api(client)
         self._seconds = seconds
+        self._end = end
+
+    def until(self, end: float) -> _TimedLeases:
+        """The same, over at that time of time.monotonic."""
+        return _TimedLeases(self._client, self._seconds, end)
 
     def read_namespaced_lease(self, name: str, namespace: str) -> Any:
-        return self._leases.read_namespaced_lease(name, namespace, _request_timeout=self._seconds)
+        return self._leases.read_namespaced_lease(name, namespace, _request_timeout=self._time())
 
     def create_namespaced_lease(self, namespace: str, body: Any) -> Any:
-        return self._leases.create_namespaced_lease(namespace, body, _request_timeout=self._seconds)
+        return self._leases.create_namespaced_lease(namespace, body, _request_timeout=self._time())
 
     def replace_namespaced_lease(self, name: str, namespace: str, body: Any) -> Any:
-        return self._leases.replace_namespaced_lease(name, namespace, body, _request_timeout=self._seconds)
+        return self._leases.replace_namespaced_lease(name, namespace, body, _request_timeout=self._time())
+
+    def _time(self) -> float:
+        rest = self._end - time.monotonic()
+        if rest <= 0:
+            raise TimeoutError("no time is left")
+        return min(self._seconds, rest)
 
 
 def _untyped(value: Any) -> Any:

@@ -38,6 +38,8 @@ AGAIN_EXIT_CODE = 75
 """The Lease was lost, or what the process rests on has changed: start it again."""
 _LOGS_PER_SECOND = 10.0
 _WARM_UP_SECONDS = 5.0
+_END_SECONDS, _WORKERS_END_SECONDS = 25.0, 15.0
+"""However long the Lease lasts: Kubernetes kills after 30 s, and the watches take some of them."""
 
 
 class OperatorProcess:
@@ -113,8 +115,8 @@ class OperatorProcess:
 
     def _end(self) -> None:
         begun = time.monotonic()
-        self._workers.end(seconds=2.0 * self._settings.lease.write_seconds)
-        self._election.end()
+        self._workers.end(min(2.0 * self._settings.lease.write_seconds, _WORKERS_END_SECONDS))
+        self._election.end(_END_SECONDS - (time.monotonic() - begun))
         self._relister.stop()
         self._warnings.stop()
         if self._logs:

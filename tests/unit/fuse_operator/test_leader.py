@@ -142,10 +142,10 @@ def server() -> Iterator[LeaseServer]:
 class Candidate:
     """One that stands for election, with times of seconds."""
 
-    def __init__(self, server: LeaseServer, identity: str) -> None:
+    def __init__(self, server: LeaseServer, identity: str, times: tuple[int, int, int] = (4, 3, 1)) -> None:
         self.won, self.lost = threading.Event(), threading.Event()
-        self.leadership = Leadership(3)
-        settings = LeaseSettings("lease", "ns", identity, lease_seconds=4, renew_seconds=3, retry_seconds=1)
+        self.leadership = Leadership(times[1])
+        settings = LeaseSettings("lease", "ns", identity, *times)
         self.election = Election(
             settings, server.configuration, self.leadership, on_won=self.won.set, on_lost=self.lost.set
         )
@@ -160,13 +160,13 @@ def test_one_of_two_leads_and_releases_to_the_other(server: LeaseServer) -> None
     assert first.leadership.held
     assert not second.leadership.held
 
-    first.election.end()
+    first.election.end(5)
 
     assert not first.leadership.held
     assert second.won.wait(2.5)
     assert server.holder == "second"
     assert not first.lost.is_set()
-    second.election.end()
+    second.election.end(5)
     assert server.holder == ""
 
 
@@ -206,15 +206,35 @@ def test_a_candidate_survives_every_fault_and_leads_afterwards(server: LeaseServ
     assert not candidate.won.wait(2.5)
     server.fault = None
     assert candidate.won.wait(5)
-    candidate.election.end()
+    candidate.election.end(5)
 
 
 def test_a_released_lease_is_not_taken_back(server: LeaseServer) -> None:
     candidate = Candidate(server, "one")
     assert candidate.won.wait(5)
-    candidate.election.end()
+    candidate.election.end(5)
     time.sleep(2.5)
     assert server.holder == ""
+
+
+@pytest.mark.parametrize("renewing", [False, True])
+def test_the_end_takes_no_longer_than_it_may_whatever_hangs(server: LeaseServer, renewing: bool) -> None:
+    """Writes to a Lease of these times may take 20 s."""
+    candidate = Candidate(server, "one", times=(60, 40, 1))
+    assert candidate.won.wait(5)
+    hangs = threading.Event()
+
+    def hang(request: BaseHTTPRequestHandler) -> None:
+        hangs.set()
+        _hang(request)
+
+    server.fault = hang
+    if renewing:
+        assert hangs.wait(5)
+    begun = time.monotonic()
+    candidate.election.end(2)
+    assert time.monotonic() - begun < 3.5
+    assert not candidate.leadership.held
 
 
 def test_a_lock_that_lost_its_lease_releases_nothing(server: LeaseServer) -> None:
@@ -224,5 +244,5 @@ def test_a_lock_that_lost_its_lease_releases_nothing(server: LeaseServer) -> Non
     server.lease["spec"]["holderIdentity"] = "other"
     lock = candidate.election._lock
     assert isinstance(lock, GuardedLock)
-    lock.release()
+    lock.release(5)
     assert server.holder == "other"
