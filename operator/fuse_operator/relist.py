@@ -45,6 +45,7 @@ class Relister:
         self._missed = missed
         self._start_again = start_again
         self._namespaces: Sequence[str | None] = namespaces or (None,)
+        self._versions: dict[Kind, int] = {}
         self._refusing: frozenset[str | None] = frozenset()
         self._seconds = seconds
         self._wanted = threading.Event()
@@ -113,11 +114,19 @@ class Relister:
             version = taken_at
             present.update(uid_of(value) for value in page)
             news += sum(self._tell(kind, value) for value in page if self._cache.put(kind, value))
+        self._check_version(kind, version)
         news += sum(self._tell(kind, value) for value in self._cache.drop_missing(kind, namespace, present, version))
         if news and self._freshness.synced:
             self._missed(news)
             _log.info("the list knew more than the watch", extra=fields(kind=kind, objects=news))
         return news
+
+    def _check_version(self, kind: Kind, version: int) -> None:
+        """Versions only grow, unless the cluster's store was restored from a backup. Then everything there is looks
+        older than what is known of it, and only an empty cache believes it."""
+        if version < self._versions.get(kind, version):
+            self._start_again(f"the version of the list of {kind} went back from {self._versions[kind]} to {version}")
+        self._versions[kind] = version
 
     def _tell(self, kind: Kind, value: Object) -> int:
         if key := key_for(kind, value):

@@ -132,6 +132,17 @@ def test_a_namespace_that_refuses_is_left_out_until_it_can_be_listed(
     assert lease["spec"]["holderIdentity"] == "", operator.log
 
 
+def test_it_begins_anew_where_the_cluster_was_restored_from_a_backup(
+    server: ApiServer, start: Callable[[], Started]
+) -> None:
+    server.put("FuseJob", fusejob(spec(), namespace="a"))
+    operator = start()
+    operator.wait_for(lambda: bool(server.all("Job")))
+    server.version -= 500
+    assert operator.process.wait(30) == 75
+    assert "went back" in operator.log
+
+
 def test_where_no_namespace_can_be_listed_it_ends_and_says_so(server: ApiServer, start: Callable[[], Started]) -> None:
     server.fault = lambda request: (403, "no role is left") if request.namespace else None
     operator = start()

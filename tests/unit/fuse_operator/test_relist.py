@@ -104,3 +104,14 @@ def test_the_only_one_has_to_be_listed(namespaces: Any) -> None:
     with pytest.raises(ApiError):
         lists.relister.list_all()
     lists.server.close()
+
+
+def test_versions_that_go_back_make_the_process_begin_anew(lists: Lists) -> None:
+    """As after a restore of etcd."""
+    lists.relister.list_all()
+    lists.server.version += 10
+    lists.relister.list_all()
+    assert lists.again == []
+    lists.server.version -= 1
+    lists.relister.list_all()
+    assert "went back from 1012 to 1011" in lists.again[0]
