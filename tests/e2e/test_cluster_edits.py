@@ -8,7 +8,7 @@ import pytest
 from tests.cluster.demo_job import Bucket
 from tests.cluster.fusejobs import Manifest, condition, stage, states
 from tests.cluster.user import User
-from tests.e2e.tiny_steps import Edited, Orphaned, Remade, said
+from tests.e2e.tiny_steps import Edited, Interrupted, Orphaned, Remade, said
 
 pytestmark = pytest.mark.timeout(1200, func_only=True)
 
@@ -49,6 +49,14 @@ def test_a_job_that_is_suspended_again_says_so_in_one_event_that_is_counted(
     events = user.cluster.list("events", user.namespace)
     ours = [event for event in events if event["involvedObject"].get("uid") == uid]
     assert [event["count"] for event in ours if event["reason"] == "Suspended"] == [2]
+
+
+def test_a_pod_that_is_told_to_stop_is_no_failure_to_kubernetes_either(
+    tiny_interrupted: Interrupted, tiny_complete: Manifest
+) -> None:
+    assert stage(tiny_interrupted.fusejob, "fuse-a")["state"] == "Suspended"
+    assert tiny_interrupted.job["status"].get("failed", 0) == 0
+    assert "attempt" not in stage(tiny_complete, "fuse-a")
 
 
 def test_a_stage_without_memory_enough_fails_and_says_what_to_do(tiny_out_of_memory: Manifest) -> None:

@@ -1,7 +1,7 @@
 """Fixtures: the FuseJob `tiny`, carried on step by step by whoever needs a step, so that each stage runs once.
 
-It cannot be scheduled, is mended, runs out of memory, is mended, gets another source, is deleted, is applied again,
-and goes when its time to live is over.
+It cannot be scheduled, is mended, suspended and resumed, runs out of memory, is mended, gets another source, is
+deleted, is applied again, and goes when its time to live is over.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from tests.cluster import tiny_job
 from tests.cluster.cluster import until
 from tests.cluster.demo_job import Bucket
-from tests.cluster.fusejobs import Manifest, condition
+from tests.cluster.fusejobs import Manifest, condition, stage
 from tests.cluster.user import SECONDS, User
 
 _NOWHERE = {"stages": ["extract-a"], "nodeSelector": {"example.org/pool": "gone"}}
@@ -73,11 +73,32 @@ def tiny_suspended_twice(user: User, tiny_orphaned: Orphaned) -> Manifest:
     return job
 
 
+@dataclass(frozen=True)
+class Interrupted:
+    """A FuseJob that was suspended while a pod of its ran, and the Kubernetes Job of that pod."""
+
+    fusejob: Manifest
+    job: Manifest
+
+
 @pytest.fixture(scope="session")
-def tiny_out_of_memory(user: User, tiny_bucket: Bucket, tiny_suspended_twice: Manifest) -> Manifest:
-    """Mended of the node selector, it meets a memory limit that is too low."""
+def tiny_interrupted(user: User, tiny_bucket: Bucket, tiny_suspended_twice: Manifest) -> Interrupted:
+    """Mended of the node selector, it is suspended in the midst of `fuse-a`, which one pod carries out."""
     assert condition(tiny_suspended_twice, "Suspended") == "False"
     user.apply(tiny_job.job(tiny_bucket, "tiny", _CRAMPED))
+    user.until("tiny", lambda job: stage(job, "fuse-a").get("state") == "Running")
+    user.fusechat("suspend", "tiny")
+    suspended = user.until("tiny", lambda job: condition(job, "Suspended") == "True")
+    until(lambda: not user.of("pods", suspended, "fuse-a"), "the end of the pod", SECONDS)
+    (job,) = user.of("jobs", suspended, "fuse-a")
+    return Interrupted(user.until("tiny", lambda job: condition(job, "Suspended") == "True"), job)
+
+
+@pytest.fixture(scope="session")
+def tiny_out_of_memory(user: User, tiny_interrupted: Interrupted) -> Manifest:
+    """Resumed, it meets a memory limit that is too low."""
+    assert condition(tiny_interrupted.fusejob, "Failed") == "False"
+    user.fusechat("resume", "tiny")
     return user.until_ended("tiny")
 
 
