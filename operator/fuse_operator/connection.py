@@ -14,7 +14,8 @@ import kubernetes.config
 
 from fusechat.errors import ConfigurationError
 
-_config: Any = kubernetes.config  # it says that it is typed, and is not
+_config: Any = kubernetes.config
+_rest: Any = kubernetes.client.rest  # it says that it is typed, and is not
 
 
 def load(connections: int = 16) -> Any:
@@ -53,4 +54,11 @@ def login() -> kopf.ConnectionInfo:
         token=token or None,
         certificate_path=configuration.cert_file,
         private_key_path=configuration.key_file,
+        proxy_url=_proxy(configuration),
     )
+
+
+def _proxy(configuration: Any) -> str | None:
+    """As the kubernetes client decides it: the kubeconfig's or HTTPS_PROXY, but for the hosts of NO_PROXY."""
+    bypassed = _rest.should_bypass_proxies(configuration.host, configuration.no_proxy or "")
+    return None if bypassed else configuration.proxy or None

@@ -1,7 +1,7 @@
 """A small API server for tests: a real HTTP server that keeps objects as Kubernetes does, as far as the operator asks.
 
 Names are unique, UIDs and versions preconditions, lists are taken at the newest version. Nobody acts on the objects.
-A watch is answered and stays silent. `fault` may answer in the place of the server.
+A watch is answered and stays silent. It passes for a proxy in front of itself too. `fault` may answer in its place.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class ApiServer:
         self.objects: dict[tuple[str, str, str], Json] = {}
         self.version = 1000
         self.requests: list[Request] = []
+        self.watches: list[str] = []
+        """Paths."""
         self.fault: Callable[[Request], tuple[int, str] | None] = lambda _request: None
         self.has_crd = True
         self._uids = 0
@@ -109,8 +111,9 @@ class ApiServer:
                 return self._create(request)
             return self._one(request, (kind, request.namespace, request.name))
 
-    def hold_watch(self) -> None:
+    def hold_watch(self, path: str) -> None:
         """A watch has nothing to tell."""
+        self.watches.append(path)
         self._closed.wait(60)
 
     def _list(self, request: Request) -> Json:
@@ -154,16 +157,17 @@ class ApiServer:
             return 200, {"groups": [_group(each) for each in self._groups()]}
         if not resources or (path == RESOURCES["FuseJob"].base and not self.has_crd):
             return _status(404, "no such path")
-        return 200, {"resources": [_described(kind, each) for kind, each in resources]}
+        served = [_described(kind, each.plural) for kind, each in resources]
+        return 200, {"resources": [*served, _described("Namespace", "namespaces")] if path == "/api/v1" else served}
 
     def _groups(self) -> Iterable[str]:
         found = {each.api_version for each in RESOURCES.values() if each.group}
         return sorted(found if self.has_crd else found - {RESOURCES["FuseJob"].api_version})
 
 
-def _described(kind: str, resource: Any) -> Json:
+def _described(kind: str, plural: str) -> Json:
     verbs = ["list", "watch", "get", "create", "patch", "update", "delete"]
-    return {"name": resource.plural, "kind": kind, "singularName": kind.lower(), "namespaced": True, "verbs": verbs}
+    return {"name": plural, "kind": kind, "singularName": kind.lower(), "namespaced": True, "verbs": verbs}
 
 
 def _group(api_version: str) -> Json:
@@ -196,7 +200,7 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Connection", "close")
                 self.end_headers()
                 self.wfile.flush()
-                server.hold_watch()
+                server.hold_watch(parts.path)
                 self.close_connection = True
                 return
             data = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -24,11 +24,11 @@ _START_SECONDS = 60.0
 class Started:
     """One replica that serves namespaces `a` and `b`."""
 
-    def __init__(self, server: ApiServer, directory: Path, metrics_port: int) -> None:
+    def __init__(self, cluster: dict[str, str], directory: Path, metrics_port: int) -> None:
         kubeconfig = directory / "kubeconfig"
         names = {
             "name": "it",
-            "cluster": {"server": server.url},
+            "cluster": cluster,
             "context": {"cluster": "it", "user": "it"},
             "user": {},
         }
@@ -81,12 +81,12 @@ def server() -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def start(server: ApiServer, tmp_path: Path) -> Iterator[Callable[[], Started]]:
+def start(server: ApiServer, tmp_path: Path) -> Iterator[Callable[..., Started]]:
     running: list[Started] = []
     with free_ports(1) as (metrics_port,):
 
-        def begin() -> Started:
-            running.append(Started(server, tmp_path, metrics_port))
+        def begin(**cluster: str) -> Started:
+            running.append(Started(cluster or {"server": server.url}, tmp_path, metrics_port))
             return running[-1]
 
         yield begin
@@ -95,14 +95,14 @@ def start(server: ApiServer, tmp_path: Path) -> Iterator[Callable[[], Started]]:
             each.process.wait()
 
 
-def test_it_ends_when_told_to_though_it_waits_for_the_cluster(server: ApiServer, start: Callable[[], Started]) -> None:
+def test_it_ends_when_told_to_though_it_waits_for_the_cluster(server: ApiServer, start: Callable[..., Started]) -> None:
     server.has_crd = False
     operator = start()
     operator.wait_for(lambda: "is the CRD installed" in operator.log)
     assert operator.end() == 0
 
 
-def test_a_replica_that_does_not_lead_has_nothing_waiting(server: ApiServer, start: Callable[[], Started]) -> None:
+def test_a_replica_that_does_not_lead_has_nothing_waiting(server: ApiServer, start: Callable[..., Started]) -> None:
     renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     holder = {"holderIdentity": "other", "leaseDurationSeconds": 300, "acquireTime": renewed, "renewTime": renewed}
     server.put("Lease", {"metadata": {"name": "fusechat-operator", "namespace": "a"}, "spec": holder})
@@ -116,13 +116,14 @@ def test_a_replica_that_does_not_lead_has_nothing_waiting(server: ApiServer, sta
 
 
 def test_a_namespace_that_refuses_is_left_out_until_it_can_be_listed(
-    server: ApiServer, start: Callable[[], Started]
+    server: ApiServer, start: Callable[..., Started]
 ) -> None:
     server.fault = lambda request: (403, "no role is left") if request.namespace == "b" else None
     for namespace in "ab":
         server.put("FuseJob", fusejob(spec(), namespace=namespace, uid=f"uid-{namespace}"))
     operator = start()
-    operator.wait_for(lambda: bool(server.all("Job")))
+    operator.wait_for(lambda: bool(server.all("Job")) and bool(server.watches))
+    assert not any("/namespaces/b/" in path for path in server.watches)
     assert {job["metadata"]["namespace"] for job in server.all("Job")} == {"a"}
     assert operator.metric("fusechat_namespaces_refusing") == 1
     assert "no role is left" in operator.log
@@ -133,7 +134,7 @@ def test_a_namespace_that_refuses_is_left_out_until_it_can_be_listed(
 
 
 def test_it_begins_anew_where_the_cluster_was_restored_from_a_backup(
-    server: ApiServer, start: Callable[[], Started]
+    server: ApiServer, start: Callable[..., Started]
 ) -> None:
     server.put("FuseJob", fusejob(spec(), namespace="a"))
     operator = start()
@@ -143,8 +144,14 @@ def test_it_begins_anew_where_the_cluster_was_restored_from_a_backup(
     assert "went back" in operator.log
 
 
-def test_where_no_namespace_can_be_listed_it_ends_and_says_so(server: ApiServer, start: Callable[[], Started]) -> None:
+def test_where_no_namespace_can_be_listed_it_ends_and_says_so(server: ApiServer, start: Callable[..., Started]) -> None:
     server.fault = lambda request: (403, "no role is left") if request.namespace else None
     operator = start()
     assert operator.process.wait(_START_SECONDS) == 77
     assert "no role is left" in operator.log
+
+
+def test_both_clients_go_through_the_proxy_of_the_kubeconfig(server: ApiServer, start: Callable[..., Started]) -> None:
+    server.put("FuseJob", fusejob(spec(), namespace="a"))
+    operator = start(**{"server": "http://api.invalid", "proxy-url": server.url})
+    operator.wait_for(lambda: bool(server.all("Job")) and bool(server.watches))
