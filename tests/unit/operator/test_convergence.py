@@ -2,136 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-from fuse_operator.model import Create
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusechat.manifests import names
-from fusechat.plan.messages import ErrorSummary
-from tests.unit.operator.fusejobs import digests, fusejob, parsed, spec
+from tests.unit.operator.fusejobs import digests, fusejob, parsed
 from tests.unit.operator.nodes import GOOD, Ending, Turn, always_good
+from tests.unit.operator.roads import BAD, BASE, EDITS, STAGES, TWO_GANGS, moves, play
 from tests.unit.operator.simulated import Cluster
 
-BASE = spec("a", nodes=2, workers=2)
-EDITS: list[dict[str, Any]] = [
-    spec("a", "b", nodes=2, workers=2),
-    spec("a", nodes=2, workers=3),
-    spec("a", nodes=1, workers=2),
-    spec("a", nodes=2, workers=2, seed=3, dataset={"uri": "s3://data/other"}),
-    spec("a", nodes=2, workers=2, ttlSecondsAfterFinished=10_000_000),
-    spec("a", nodes=2, workers=2, podTemplateOverrides=[{"stages": ["fuse-*"], "nodeSelector": {"pool": "x"}}]),
-]
-STAGES = ("prepare", "extract-p", "extract-a", "align-a", "fuse-a", "merge-varm")
-BAD = [
-    Ending(75, ErrorSummary(75, "Temporary", "The network was away.")),
-    Ending(137, reason="OOMKilled", text="Killed"),
-    Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation.")),
-    Ending(75, ErrorSummary(75, "DamagedInput", "A file is short.", damaged="extract-p")),
-    Ending(1, text="Traceback"),
-]
 MANY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 SOME = settings(MANY, max_examples=20)
-
-
-def moves() -> st.SearchStrategy[tuple[Any, ...]]:
-    number = st.integers(0, 40)
-    return st.one_of(
-        st.tuples(st.just("look"), st.one_of(st.none(), st.integers(0, 3))),
-        st.tuples(st.just("rounds"), st.integers(1, 8)),
-        st.tuples(st.just("rounds"), st.integers(1, 8)),
-        st.tuples(st.just("controllers")),
-        st.tuples(st.just("kubelets")),
-        st.tuples(st.just("kubelet"), number),
-        st.tuples(st.just("time"), st.sampled_from([1, 20, 1000])),
-        st.tuples(st.just("delete job"), number, st.sampled_from(["Background", "Foreground", "Orphan"])),
-        st.tuples(st.just("vanish"), number),
-        st.tuples(st.just("drain"), number),
-        st.tuples(st.just("lose status")),
-        st.tuples(st.just("lose children"), st.sampled_from(["services", "config_maps"])),
-        st.tuples(st.just("duplicate"), number),
-        st.tuples(st.just("foreign")),
-        st.tuples(st.just("edit"), st.sampled_from([*EDITS, BASE])),
-        st.tuples(st.just("suspend"), st.booleans()),
-        st.tuples(st.just("retry"), st.integers(0, 3)),
-        st.tuples(st.just("no node"), st.sampled_from(STAGES)),
-    )
-
-
-def play(cluster: Cluster, move: tuple[Any, ...]) -> None:
-    match move:
-        case ("look", cut):
-            cluster.look(cut)
-        case ("rounds", number):
-            for _ in range(number):
-                cluster.look()
-                cluster.controllers()
-                cluster.kubelets()
-                cluster.pass_time(1)
-                cluster.check()
-        case ("controllers",):
-            cluster.controllers()
-        case ("kubelets",):
-            cluster.kubelets()
-        case ("kubelet", number):
-            if pod := chosen(cluster.pods, number):
-                cluster.kubelets(pod)
-        case ("time", seconds):
-            cluster.pass_time(seconds)
-        case ("delete job", number, propagation):
-            if job := chosen(cluster.jobs, number):
-                cluster.kill_job(job, propagation)
-        case ("vanish", number):
-            if pod := chosen(cluster.pods, number):
-                cluster.vanish(pod)
-        case ("drain", number):
-            if pod := chosen(cluster.pods, number):
-                cluster.disrupt(pod)
-        case ("lose status",):
-            assert cluster.fusejob is not None
-            cluster.fusejob["status"] = {"observedGeneration": -1}
-        case ("lose children", kind):
-            getattr(cluster, kind).clear()
-        case ("duplicate", number):
-            if job := chosen(cluster.jobs, number):
-                duplicate(cluster, job)
-        case ("foreign",):
-            take_the_next_name(cluster)
-        case ("edit", value):
-            assert cluster.fusejob is not None
-            cluster.edit(value | {"suspend": cluster.fusejob["spec"].get("suspend", False)})
-        case ("suspend", value):
-            assert cluster.fusejob is not None
-            cluster.edit(cluster.fusejob["spec"] | {"suspend": value})
-        case ("retry", number):
-            cluster.retry(str(number))
-        case ("no node", stage):
-            cluster.nodes.unschedulable.add(stage)
-    cluster.check()
-
-
-def chosen(store: dict[str, Any], number: int) -> str | None:
-    return list(store)[number % len(store)] if store else None
-
-
-def duplicate(cluster: Cluster, name: str) -> None:
-    """A second Job for the same digest under another number, as a restored backup might bring."""
-    twin = copy.deepcopy(cluster.jobs[name])
-    labels = twin["metadata"]["labels"]
-    labels[names.ATTEMPT] = str(int(labels[names.ATTEMPT]) + 1)
-    twin["metadata"] = {**twin["metadata"], "name": f"{name}-twin", "uid": cluster.uid()}
-    twin["metadata"].pop("deletionTimestamp", None)
-    twin["spec"]["suspend"] = True
-    twin["status"] = {}
-    cluster.jobs[twin["metadata"]["name"]] = twin
-
-
-def take_the_next_name(cluster: Cluster) -> None:
-    """Somebody else's object has the name of what is to be created next."""
-    creates = [action for action in cluster.decide().actions if isinstance(action, Create)]
-    cluster.foreign.update(create.manifest["metadata"]["name"] for create in creates[:1])
 
 
 def finish(cluster: Cluster, value: dict[str, Any]) -> None:
@@ -165,9 +47,17 @@ def assert_done(cluster: Cluster) -> None:
 
 
 @MANY
-@given(st.lists(moves(), max_size=40), st.lists(st.tuples(st.sampled_from(STAGES), st.sampled_from(BAD)), max_size=4))
-def test_any_road_leads_to_the_same_end(road: list[tuple[Any, ...]], troubles: list[tuple[str, Ending]]) -> None:
-    cluster = Cluster(fusejob(BASE))
+@given(
+    st.sampled_from([BASE, TWO_GANGS]),
+    st.sampled_from([0, 2, 5, 8, 11, 12, 15, 24]),
+    st.lists(moves(), max_size=40),
+    st.lists(st.tuples(st.sampled_from(STAGES), st.sampled_from(BAD)), max_size=4),
+)
+def test_any_road_leads_to_the_same_end(
+    value: dict[str, Any], begun: int, road: list[tuple[Any, ...]], troubles: list[tuple[str, Ending]]
+) -> None:
+    """`begun`: rounds that it ran before the first move, so that roads begin at every stage."""
+    cluster = Cluster(fusejob(value))
     left = list(troubles)
 
     def script(turn: Turn) -> Ending:
@@ -177,7 +67,7 @@ def test_any_road_leads_to_the_same_end(road: list[tuple[Any, ...]], troubles: l
         return found[1] if found else GOOD
 
     cluster.nodes.script = script
-    for move in road:
+    for move in [("rounds", begun), *road]:
         play(cluster, move)
     assert cluster.fusejob is not None
     finish(cluster, cluster.fusejob["spec"])
@@ -220,5 +110,30 @@ def test_finished_in_any_order_with_children_missing(data: st.DataObject) -> Non
             if name in store:
                 del store[name]
     finish(cluster, BASE)
+    assert_done(cluster)
+    assert_rests(cluster)
+
+
+@MANY
+@given(
+    st.sampled_from([BASE, TWO_GANGS]),
+    st.sampled_from([2, 5, 8, 11, 12, 15]),
+    st.sampled_from(EDITS),
+    st.lists(st.tuples(st.integers(0, 40), st.sampled_from(BAD)), min_size=1, max_size=3),
+)
+def test_what_fails_between_an_edit_and_its_plan_fails_no_job(
+    value: dict[str, Any], begun: int, edited: dict[str, Any], failures: list[tuple[int, Ending]]
+) -> None:
+    """Prepare waits for a node; whatever failed meanwhile, the edit is carried out, and nobody retries."""
+    cluster = Cluster(fusejob(value))
+    play(cluster, ("rounds", begun))
+    cluster.nodes.unschedulable = {"prepare"}
+    edited = edited | {"seed": 9}  # a plan of its own
+    play(cluster, ("edit", edited))
+    for number, ending in failures:
+        play(cluster, ("fail", number, ending))
+        play(cluster, ("rounds", 1))
+    cluster.nodes.unschedulable = set()
+    cluster.settle()
     assert_done(cluster)
     assert_rests(cluster)

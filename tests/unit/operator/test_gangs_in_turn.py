@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 from fuse_operator.model import Create
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fusechat.manifests import Owner, child_name, names
 from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import UID, digests, fusejob, parsed, spec
 from tests.unit.operator.nodes import GOOD, Ending
+from tests.unit.operator.roads import take_the_next_name
 from tests.unit.operator.simulated import Cluster
 
 TWO = spec("a", "b", nodes=2)
@@ -25,10 +28,14 @@ def both_running() -> Cluster:
     return cluster
 
 
-def assert_in_turn(cluster: Cluster) -> None:
-    """Goes on to the end, and never asks for nodes for two gangs at once."""
+def assert_in_turn(cluster: Cluster, *, retried: bool = False) -> None:
+    """Goes on to the end, and never asks for nodes for two gangs at once. `retried`: somebody retries it then."""
     for _ in range(200):
         cluster.look()
+        if cluster.holds("Complete"):
+            break
+        if retried and cluster.holds("Failed"):
+            cluster.retry(cluster.time)
         asking = {pod["metadata"]["labels"][names.STAGE] for pod in cluster.pods.values() if _asks_for_a_node(pod)}
         assert len(asking & set(GANGS)) <= 1
         cluster.controllers()
@@ -108,3 +115,56 @@ def test_a_refused_gang_is_not_tried_again_while_another_is_put_together() -> No
     cluster.nodes.unschedulable.clear()
     cluster.nodes.script = lambda _: GOOD
     assert_in_turn(cluster)
+
+
+HANDS = ["nothing", "Background", "Foreground", "Orphan", "drain", "vanish", "fail"]
+PEOPLE = [(), ("retry",), ("edit",), ("suspend", "resume"), ("edit", "retry"), ("suspend", "edit", "resume")]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.tuples(*[st.sampled_from(HANDS)] * 2), st.integers(0, 3), st.sampled_from(PEOPLE), st.booleans())
+def test_whatever_became_of_two_gangs_they_come_back_one_after_the_other(
+    hands: tuple[str, ...], rounds: int, people: tuple[str, ...], taken: bool
+) -> None:
+    cluster = both_running()
+    for gang, how in zip(GANGS, hands, strict=True):
+        happen(cluster, gang, how)
+    for _ in range(rounds):
+        turn(cluster)
+    if taken:
+        take_the_next_name(cluster)
+    for what in people:
+        person(cluster, what)
+        turn(cluster)
+    cluster.foreign.clear()
+    assert_in_turn(cluster, retried="fail" in hands)
+
+
+def happen(cluster: Cluster, gang: str, how: str) -> None:
+    """To the gang, or to one of its pods."""
+    pod = cluster.pods_at(gang)[0]
+    if how == "drain":
+        cluster.disrupt(pod["metadata"]["name"])
+    elif how == "vanish":
+        cluster.vanish(pod["metadata"]["name"])
+    elif how == "fail":
+        cluster.end(pod, BAD_DATA)
+    elif how != "nothing":
+        cluster.kill_job(cluster.job(gang)["metadata"]["name"], how)
+
+
+def person(cluster: Cluster, what: str) -> None:
+    assert cluster.fusejob is not None
+    if what == "retry":
+        cluster.retry("now")
+    elif what == "edit":
+        cluster.edit(cluster.fusejob["spec"] | {"activeDeadlineSeconds": 500_000})
+    else:
+        cluster.edit(cluster.fusejob["spec"] | {"suspend": what == "suspend"})
+
+
+def turn(cluster: Cluster) -> None:
+    cluster.look()
+    cluster.controllers()
+    cluster.kubelets()
+    cluster.controllers()
