@@ -28,9 +28,8 @@ def started(
     """Starts what may start, in the plan's order, what was refused before last. `new_runs`: False where a failure or
     `suspend` forbids them; a gang that runs gets its Service back all the same.
 
-    The first failure ends a pass: what is refused must not keep others from being made, nor take a gang's turn from
-    another. A stage's children stay together: a Job must not meet somebody else's ConfigMap or Service in the place of
-    its own.
+    What is refused must not take a gang's turn from another. A stage's children stay together: a Job must not meet
+    somebody else's ConfigMap or Service in the place of its own.
     """
     now = {entry.name: entry for entry in entries}
     coming = {stage.name for stage in stages if gangs.is_incomplete(stage, now[stage.name])}
