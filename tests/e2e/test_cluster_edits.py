@@ -48,7 +48,8 @@ def test_a_job_that_is_suspended_again_says_so_in_one_event_that_is_counted(
     uid = tiny_suspended_twice["metadata"]["uid"]
     events = user.cluster.list("events", user.namespace)
     ours = [event for event in events if event["involvedObject"].get("uid") == uid]
-    assert [event["count"] for event in ours if event["reason"] == "Suspended"] == [2]
+    (told,) = [event for event in ours if event["reason"] == "Suspended"]
+    assert told["count"] >= 2
 
 
 def test_a_pod_that_is_told_to_stop_is_no_failure_to_kubernetes_either(
