@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# seconds: torch and its libraries are gigabytes, and mirrors stall
+export UV_HTTP_TIMEOUT ?= 300
 
 .PHONY: demo test verify format generated requirements setup clean help
 

@@ -61,6 +61,7 @@ def _go_build(module: Path, binary: Path, linker_flags: str = _LINKER_FLAGS) -> 
         capture_output=True,
         text=True,
         check=False,
+        timeout=3000,
     )
     if result.returncode != 0:
         raise RuntimeError(f"go build of {module.name} failed ({result.returncode}):\n{result.stderr[-4000:]}")

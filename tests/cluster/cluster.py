@@ -62,7 +62,7 @@ class Cluster:
         """What it printed; raises CommandError."""
         return self._run([str(tools.kubectl()), *arguments], input, timeout)
 
-    def helm(self, *arguments: str, input: str | None = None, timeout: float = 300) -> str:
+    def helm(self, *arguments: str, input: str | None = None, timeout: float = 420) -> str:
         """What it printed; raises CommandError."""
         return self._run([str(tools.helm()), *arguments], input, timeout)
 
@@ -113,7 +113,7 @@ class Cluster:
         name = f"test-{secrets.token_hex(4)}"
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels or {})}})
         try:
-            self.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s", *_in(name))
+            self.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=90s", *_in(name))
             yield name
         finally:
             self.delete("namespace", name, wait=False)

@@ -167,7 +167,7 @@ def _buildah(command: str, *arguments: str) -> str:
 
 def _call(command: list[str]) -> str:
     environment = os.environ | {"PATH": search_path(), "DEBIAN_FRONTEND": "noninteractive"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=1800)
     if result.returncode != 0:
         last = "\n".join([result.stdout[-3000:], result.stderr[-3000:]])
         raise RuntimeError(f"{' '.join(command)} ended with {result.returncode}:\n{last}")

@@ -12,5 +12,6 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 fi
 echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update --quiet=2
-apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" >/dev/null
+options=(-o Acquire::Retries=5 -o DPkg::Lock::Timeout=300)
+apt-get "${options[@]}" update --quiet=2
+apt-get "${options[@]}" install --quiet=2 --yes --no-install-recommends "${missing[@]}" >/dev/null

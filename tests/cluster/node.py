@@ -33,7 +33,7 @@ _OUTSIDE = "/proc/self/ns/net"
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUP_PREFIX = "fusechat-node-"
 _NAMESPACES = ("net", "pid", "mount", "uts", "ipc")
-_START_SECONDS = 30.0
+_START_SECONDS = 90.0
 
 
 class Node:

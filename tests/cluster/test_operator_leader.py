@@ -51,7 +51,7 @@ def test_of_two_replicas_exactly_one_acts_and_the_other_takes_over(installed: In
         killed_at = time.monotonic()
         kubelet.ends = lambda _pod: Ends()
         until(lambda: second.leads, "the second leads", 30)
-        assert time.monotonic() - killed_at < 6 + 2 * 1 + 3
+        assert time.monotonic() - killed_at < 15  # the Lease, two tries, and however seldom `until` asks by then
         wait_until(cluster, namespace, "Complete")
 
     created = [
@@ -81,7 +81,7 @@ def test_a_leader_that_is_cut_off_stops_acting_and_ends(installed: Installation)
         way.shut()
         cut_at = time.monotonic()
         until(lambda: not first.leads, "the first may write no more", 10)
-        assert time.monotonic() - cut_at < 4 + 1  # the renew deadline, and a moment to ask
+        assert time.monotonic() - cut_at < 6  # the renew deadline is 4 s, the Lease lasts 6 s
         until(lambda: second.leads, "the second leads", 20)
         assert time.monotonic() - cut_at > 4  # and not while the first may still write
         assert first.process.wait(15) == 75

@@ -35,7 +35,9 @@ class User:
     def fusechat(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "fusechat.cli", *arguments, f"--namespace={self.namespace}"]
         environment = os.environ | self.cluster.environment
-        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment, timeout=SECONDS
+        ).stdout
 
     def until(self, name: str, holds: Callable[[Manifest], Any]) -> Manifest:
         """The FuseJob once that holds, of a status about the spec as it is."""

@@ -163,7 +163,7 @@ def test_one_of_two_leads_and_releases_to_the_other(server: LeaseServer) -> None
     first.election.end(5)
 
     assert not first.leadership.held
-    assert second.won.wait(2.5)
+    assert second.won.wait(10)
     assert server.holder == "second"
     assert not first.lost.is_set()
     second.election.end(5)
@@ -194,7 +194,7 @@ def test_whatever_goes_wrong_is_a_failed_renewal(server: LeaseServer, fault: Any
     server.fault = fault
     begun = time.monotonic()
     while candidate.leadership.held:
-        assert time.monotonic() - begun < 3.5, "writes are allowed longer than the renew deadline"
+        assert time.monotonic() - begun < 4, "writes are allowed longer than the renew deadline"
         time.sleep(0.02)
     assert candidate.lost.wait(6)
 
