@@ -30,7 +30,11 @@ class LookAgainError(Exception):
 
 
 class RefusedError(Exception):
-    """A write was refused, and the status should say so."""
+    """A write was refused, and the status should say so. It may be tried again in so many seconds."""
+
+    def __init__(self, again_in: float) -> None:
+        super().__init__(f"refused, to be tried again in {again_in:.1f} s")
+        self.again_in = again_in
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Outcome:
     """Whether one was carried out."""
     refused: bool
     """Whether one was refused."""
+    again_in: float | None
+    """Seconds until the first of what was refused may be tried again."""
 
 
 class Actor:
@@ -58,10 +64,6 @@ class Actor:
         """Name of a child -> why it could not be made, of that FuseJob."""
         return self._refusals.of(fusejob)
 
-    def next_try(self, fusejob: Object) -> float | None:
-        """Seconds until something refused may be tried again."""
-        return self._refusals.next_try(fusejob)
-
     def forget(self, uid: str) -> None:
         """The FuseJob is gone."""
         self._refusals.forget(uid)
@@ -71,7 +73,7 @@ class Actor:
         the place of its own; other stages go on. LookAgainError or ApiError ends them all."""
         actions = tuple(actions)
         self._refusals.keep(fusejob, {target_of(action) for action in actions})
-        changed, ended = False, set()
+        changed, ended, waits = False, set(), []
         for action in actions:
             stage = self._stage(action)
             if stage in ended:
@@ -79,9 +81,10 @@ class Actor:
             try:
                 self.do(fusejob, action)
                 changed = True
-            except RefusedError:
+            except RefusedError as error:
                 ended.add(stage)
-        return Outcome(changed, bool(ended))
+                waits.append(error.again_in)
+        return Outcome(changed, bool(ended), min(waits, default=None))
 
     def do(self, fusejob: Object, action: Action) -> None:
         """One action. LookAgainError, RefusedError, or ApiError where it may simply be tried again."""
@@ -97,8 +100,8 @@ class Actor:
 
     def _create(self, fusejob: Object, manifest: Object) -> None:
         name, kind = name_of(manifest), manifest["kind"]
-        if self._refusals.holds(fusejob, (kind, name)):
-            raise RefusedError
+        if (wait := self._refusals.wait(fusejob, (kind, name))) > 0:
+            raise RefusedError(wait)
         try:
             made = self._writer.create(kind, manifest)
         except ApiError as error:
@@ -193,7 +196,7 @@ class Actor:
             "refused",
             extra=fields(namespace=namespace, name=job, kind=kind, child=name, code=error.code, reason=error.message),
         )
-        return RefusedError(error.message)
+        return RefusedError(self._refusals.wait(fusejob, (kind, name)))
 
     def _stage(self, action: Action) -> str:
         """Of the child that it means; its kind and name where that bears none."""

@@ -96,7 +96,7 @@ class Controller:
         self._report(fusejob, decision)
         if outcome.changed:  # the next look sees what that came to
             self._queue.add(key)
-        for seconds in (decision.requeue_after, self._actor.next_try(fusejob)):
+        for seconds in (decision.requeue_after, outcome.again_in):
             if seconds is not None:
                 self._queue.add_after(key, seconds)
 

@@ -30,8 +30,11 @@ class LogProgress:
 class Refused:
     """A write that the API server refused for good or for now: kept until it succeeds or nobody wants it any more."""
 
+    kind: str
     code: int
     message: str
+    tries: int = 1
+    """How often it was tried in vain."""
 
 
 @dataclass(frozen=True)

@@ -34,22 +34,20 @@ class Refusals:
         """Name of a child -> why it was refused."""
         return {name: each.refused for (_, name), each in sorted(self._of(fusejob).items())}
 
-    def next_try(self, fusejob: Object) -> float | None:
-        """Seconds until the next one may be tried again. What may be tried already waits for no time."""
-        now = self._clock()
-        return min((each.until - now for each in self._of(fusejob).values() if each.until > now), default=None)
-
-    def holds(self, fusejob: Object, target: Target) -> bool:
-        """Whether it is too early to try that child again; an edit of the FuseJob makes it worth trying at once."""
+    def wait(self, fusejob: Object, target: Target) -> float:
+        """Seconds until that child may be tried again; an edit of the FuseJob makes it worth trying at once."""
         known = self._of(fusejob).get(target)
-        return known is not None and known.until > self._clock() and known.generation == _generation(fusejob)
+        if known is None or known.generation != _generation(fusejob):
+            return 0.0
+        return max(known.until - self._clock(), 0.0)
 
     def add(self, fusejob: Object, target: Target, error: ApiError) -> None:
         """Once more, and twice as long until the next try."""
         same = self._of(fusejob).get(target)
         count = same.count + 1 if same and same.generation == _generation(fusejob) else 0
         until = self._clock() + min(_FIRST_SECONDS * 2 ** min(count, 10), _LAST_SECONDS)
-        refusal = _Refusal(Refused(error.code, error.message), _generation(fusejob), count, until)
+        refused = Refused(target[0], error.code, error.message, count + 1)
+        refusal = _Refusal(refused, _generation(fusejob), count, until)
         self._known.setdefault(uid_of(fusejob), {})[target] = refusal
 
     def remove(self, fusejob: Object, target: Target) -> None:

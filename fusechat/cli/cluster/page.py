@@ -100,9 +100,10 @@ def _row(stage: StageStatus, attempts: int, now: datetime) -> tuple[str, ...]:
 
 def _failures(stage: StageStatus, attempts: int) -> str:
     """`2/4`. The attempts of a sharded stage are each worker's, its failures those of all workers."""
-    if not stage.attempt:
+    failed = stage.attempt - stage.repeats
+    if failed <= 0:
         return ""
-    return str(stage.attempt) if stage.completed else f"{stage.attempt}/{attempts}"
+    return str(failed) if stage.completed else f"{failed}/{attempts}"
 
 
 def state_word(stage: StageStatus) -> str:

@@ -171,10 +171,12 @@ def failed_by_itself(pod: PodView) -> bool:
 
 def _was_stopped(pod: PodView) -> bool:
     """Somebody told it to stop: suspension, a deletion by hand, the Job controller after another pod's failure. None
-    of these is a failure of its own."""
+    of these is a failure of its own; to be evicted for what it uses is."""
+    if pod.evicted is not None:
+        return False
     if pod.message is not None and pod.message.error is not None:
         return pod.message.error.reason == INTERRUPTED
-    return pod.deleting and pod.evicted is None and _exit_code(pod) in KILLED
+    return pod.deleting and _exit_code(pod) in KILLED
 
 
 def _rank(pod: PodView) -> tuple[bool, bool, float]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fuse_operator.model import Create, Object
+from fuse_operator.model import Create, Object, Refused
 from fuse_operator.reconcile import gangs, reasons
 from fuse_operator.reconcile.backoff import next_start
 from fuse_operator.reconcile.given import Given
@@ -28,14 +28,14 @@ def started(
     """Starts what may start, in the plan's order, what was refused before last. `new_runs`: False where a failure or
     `suspend` forbids them; a gang that runs gets its Service back all the same.
 
-    What is refused must not take a gang's turn from another. A stage's children stay together: a Job must not meet
-    somebody else's ConfigMap or Service in the place of its own.
+    What was refused more often must not take a gang's turn from another. A stage's children stay together: a Job must
+    not meet somebody else's ConfigMap or Service in the place of its own.
     """
     now = {entry.name: entry for entry in entries}
     coming = {stage.name for stage in stages if gangs.is_incomplete(stage, now[stage.name])}
     creates: list[Create] = []
     refused: list[Create] = []
-    for stage in sorted(stages, key=_was_refused):
+    for stage in sorted(stages, key=lambda stage: _tries(given, stage)):
         entry = now[stage.name]
         if new_runs and stage.planned and _wants_a_run(stage, entry, now):
             waiting = _waiting(given, stage, entry, its_turn=gangs.may_start(stage.planned, coming, queue))
@@ -111,8 +111,21 @@ def _is_there(given: Given, child: Object) -> bool:
 
 
 def _refusal(given: Given, stage: Stage) -> str:
-    for child in stage.children:
-        refused = given.observed.refused.get(child["metadata"]["name"])
-        if refused is not None:
-            return f"{child['kind']} {child['metadata']['name']} cannot be created: {refused.message}"
+    for name, refused in _refused(given, stage):
+        return f"{refused.kind} {name} cannot be created: {refused.message}"
     return ""
+
+
+def _tries(given: Given, stage: Stage) -> int:
+    """How often its children were tried in vain; asked of those alone that were, for it renders them."""
+    if not _was_refused(stage):
+        return 0
+    return max((refused.tries for _, refused in _refused(given, stage)), default=1)
+
+
+def _refused(given: Given, stage: Stage) -> Iterator[tuple[str, Refused]]:
+    """Its children that were refused, by name."""
+    for child in stage.children:
+        name = child["metadata"]["name"]
+        if name in given.observed.refused:
+            yield name, given.observed.refused[name]

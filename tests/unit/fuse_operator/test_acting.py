@@ -34,9 +34,9 @@ class Hand:
         self.job = self.server.put("Job", _child("known"))
         self.cache.put("Job", self.job)
 
-    def do(self, *actions: Action) -> bool:
-        """Whether one was refused."""
-        return self.actor.carry_out(self.fusejob, actions).refused
+    def do(self, *actions: Action) -> float | None:
+        """Seconds until what was refused may be tried again."""
+        return self.actor.carry_out(self.fusejob, actions).again_in
 
     def answers(self, code: int, method: str) -> None:
         def fault(request: Request) -> tuple[int, str] | None:
@@ -67,13 +67,11 @@ BOTH = pytest.mark.parametrize("method", ["DELETE", "PATCH"])
 @BOTH
 def test_a_refusal_is_forgotten_when_the_write_succeeds(hand: Hand, method: str) -> None:
     hand.answers(403, method)
-    assert hand.do(hand.action(method))
+    assert hand.do(hand.action(method)) == 5
     assert hand.refused == ["known"]
-    assert hand.actor.next_try(hand.fusejob) == 5
     hand.answers(0, "")
-    assert not hand.do(hand.action(method))
+    assert hand.do(hand.action(method)) is None
     assert hand.refused == []
-    assert hand.actor.next_try(hand.fusejob) is None
 
 
 @BOTH
@@ -114,9 +112,8 @@ def test_a_refusal_is_forgotten_when_nobody_wants_the_child_any_more(hand: Hand)
     assert hand.refused == ["one", "two"]
     assert hand.do(Create(_child("two", "fuse-b")))
     assert hand.refused == ["two"]
-    assert not hand.do()
+    assert hand.do() is None
     assert hand.refused == []
-    assert hand.actor.next_try(hand.fusejob) is None
 
 
 def test_a_child_that_is_wanted_again_is_tried_at_once(hand: Hand) -> None:
@@ -125,3 +122,11 @@ def test_a_child_that_is_wanted_again_is_tried_at_once(hand: Hand) -> None:
     hand.do()
     hand.do(Create(_child("one")))
     assert len(hand.server.asked("POST", "Job")) == 2
+
+
+def test_what_is_held_back_at_the_last_moment_is_looked_at_again(hand: Hand) -> None:
+    hand.answers(403, "POST")
+    assert hand.do(Create(_child("one"))) == 5
+    hand.clock.now += 4.9
+    assert hand.do(Create(_child("one"))) == pytest.approx(0.1)
+    assert len(hand.server.asked("POST", "Job")) == 1

@@ -47,7 +47,8 @@ class Store:
         """Whether the object is there now and stays."""
         objects, name = self.objects(manifest["kind"]), manifest["metadata"]["name"]
         if name in self.foreign:
-            self.refused[name] = Refused(422, f"{name} exists and is not this FuseJob's.")
+            tries = self.refused[name].tries + 1 if name in self.refused else 1
+            self.refused[name] = Refused(manifest["kind"], 422, f"{name} exists and is not this FuseJob's.", tries)
             return False
         self.refused.pop(name, None)
         if name in objects:

@@ -9,7 +9,7 @@ import pytest
 
 from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import digests, fusejob, parsed, spec
-from tests.unit.operator.nodes import GOOD, Ending, Turn
+from tests.unit.operator.nodes import GOOD, TOLD_TO_STOP, Ending, Turn
 from tests.unit.operator.simulated import Cluster
 from tests.unit.operator.store import has_ended, index_of
 
@@ -94,14 +94,15 @@ def test_a_retry_counts_from_0() -> None:
 
 
 @pytest.mark.parametrize("stage", ["evaluate-p", "extract-p"])
-@pytest.mark.parametrize("order", ["ece", "eec", "cee", "cec", "cce"])
-def test_evictions_and_crashes_of_a_pod_or_a_worker_add_up(stage: str, order: str) -> None:
-    """3 attempts are 3 pods, in whatever way each ends."""
+@pytest.mark.parametrize("order", ["eee", "ece", "eec", "cee", "cec", "cce"])
+@pytest.mark.parametrize("told", [KILLED, TOLD_TO_STOP], ids=["killed", "told to stop"])
+def test_evictions_and_crashes_of_a_pod_or_a_worker_add_up(stage: str, told: Ending, order: str) -> None:
+    """3 attempts are 3 pods, in whatever way each ends: who is evicted is told to stop first."""
     cluster = Cluster(fusejob(spec("a", workers=2, retry={"attempts": 3})))
     cluster.until_running(stage)
     for how in order:
         pod = worker(cluster, 0, stage)
-        cluster.end(pod, TEMPORARY if how == "c" else KILLED)
+        cluster.end(pod, TEMPORARY if how == "c" else told)
         if how == "e":
             evicted(cluster, pod)
         for _ in range(3):

@@ -98,6 +98,22 @@ def test_a_gang_that_is_refused_keeps_no_other_from_starting() -> None:
     assert cluster.holds("Complete")
 
 
+def test_refused_gangs_are_tried_again_in_turn() -> None:
+    cluster = Cluster(fusejob(TWO))
+    job = parsed(fusejob(TWO))
+    of_a, of_b = (child_name(Owner("job", "lab", UID), gang, digests(job)[gang], 0) for gang in GANGS)
+    cluster.foreign = {of_a, of_b}
+    for number in range(60):
+        if number == 30:
+            cluster.foreign = {of_a}
+        cluster.look()
+        cluster.controllers()
+        cluster.kubelets()
+        cluster.pass_time(10)
+    assert [cluster.entry(gang).state for gang in GANGS] == ["Pending", "Complete"]
+    assert cluster.entry("fuse-a").message.startswith("Service ")
+
+
 def test_a_refused_gang_is_not_tried_again_while_another_is_put_together() -> None:
     """The refusal might pass at that very moment."""
     cluster = Cluster(fusejob(TWO))

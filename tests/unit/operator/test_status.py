@@ -160,7 +160,7 @@ def test_a_job_that_the_api_server_refuses_is_told() -> None:
     cluster.look()
     name = next(iter(cluster.jobs))
     cluster.jobs.clear()
-    cluster.refused[name] = Refused(422, "spec.template: Invalid value")
+    cluster.refused[name] = Refused("Job", 422, "spec.template: Invalid value")
     cluster.foreign.add(name)
     cluster.look()
     condition = cluster.condition("Reconciling")
