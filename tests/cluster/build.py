@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 from tests.cluster.cache import cached, checksum
@@ -53,16 +54,19 @@ def _key(module: Path) -> str:
 
 def _go_build(module: Path, binary: Path, linker_flags: str = _LINKER_FLAGS) -> None:
     # static, for the node runs it under another root; a laxer garbage collector trades memory for a tenth of the time
-    environment = os.environ | {"CGO_ENABLED": "0", "GOGC": "200", "GOFLAGS": "", "GOWORK": "off"}
-    result = subprocess.run(
-        ["go", "build", *_GO_FLAGS, f"-ldflags={linker_flags}", "-o", binary, "."],
-        cwd=module,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=3000,
-    )
+    environment = os.environ | {"CGO_ENABLED": "0", "GOGC": "200", "GOFLAGS": "-modcacherw", "GOWORK": "off"}
+    with tempfile.TemporaryDirectory(prefix=".go-", dir=binary.parent) as scratch:
+        # gigabytes that nothing asks for again: the binary is what is kept
+        environment |= {"GOCACHE": f"{scratch}/build", "GOMODCACHE": f"{scratch}/modules"}
+        result = subprocess.run(
+            ["go", "build", *_GO_FLAGS, f"-ldflags={linker_flags}", "-o", binary, "."],
+            cwd=module,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=3000,
+        )
     if result.returncode != 0:
         raise RuntimeError(f"go build of {module.name} failed ({result.returncode}):\n{result.stderr[-4000:]}")
 

@@ -157,14 +157,14 @@ class Cluster:
     def load_image(self, image: Image) -> str:
         """Puts an image where the node finds it; gives its name for a pod (with `imagePullPolicy: Never`).
 
-        For a cluster that KUBECONFIG named, FUSECHAT_LOAD_IMAGE is the command that takes an OCI archive to its nodes,
+        For a cluster that KUBECONFIG named, FUSECHAT_LOAD_IMAGE is the command that takes an archive to its nodes,
         such as `kind load image-archive`.
         """
         if self.node is None and (loader := os.environ.get("FUSECHAT_LOAD_IMAGE")):
-            with tempfile.NamedTemporaryFile(prefix="fusechat-image-", suffix=".tar") as archive:
-                images.layout(image.name).write_archive(image.name, archive.file)
-                archive.flush()
-                self._run([*shlex.split(loader), archive.name], None, 1800)
+            with tempfile.TemporaryDirectory(prefix="fusechat-image-") as directory:
+                archive = Path(directory) / "image.tar"
+                images.write_archive(image.name, archive)
+                self._run([*shlex.split(loader), str(archive)], None, 1800)
             return image.name
         return self._own_node().load_image(image)
 

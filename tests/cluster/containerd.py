@@ -1,4 +1,7 @@
-"""The node's containerd, and its store of unpacked images, kept between runs: unpacking gigabytes takes minutes.
+"""The node's containerd, and its store of images, kept between runs.
+
+What buildah unpacked is not unpacked again: hard links to it are containerd's snapshots. Gigabytes of images so take a
+second to load, and no disk.
 
 One node at a time has the kept store; another beside it starts with an empty one. What a killed node left in the store
 besides images is removed by a containerd without kubelet's side (CRI) before the real one starts.
@@ -14,22 +17,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from tests.cluster import images
 from tests.cluster.cache import cache_root
 from tests.cluster.images import Image
-from tests.cluster.layout import Layout
 from tests.cluster.processes import Servers
+from tests.cluster.stored import Layer, StoredImage
 from tests.cluster.times import TIMES
 
 SOCKET = "/run/containerd/containerd.sock"
 _CTR = ("ctr", f"--address={SOCKET}", "--namespace=k8s.io")
 _START_SECONDS = 90.0
-_LARGE = 64 << 20
-"""Blobs of more bytes are linked, not sent through."""
-_KEEP = "containerd.io/gc.root"
-"""The label that keeps a blob from being collected before an image refers to it."""
+_KEPT = "containerd.io/gc.root"
+"""The label by which `ctr` keeps a snapshot from being collected before an image refers to it."""
 _UNUSED_PLUGINS = (
     "io.containerd.internal.v1.tracing",
     "io.containerd.snapshotter.v1.aufs",
@@ -100,32 +101,32 @@ class Containerd:
             self._ctr("images", "rm", *replaced)
 
     def _import(self, image: Image) -> None:
-        layout = images.layout(image.name)
-        lent = [digest for digest in set(layout.blobs()) if layout.blob(digest).stat().st_size > _LARGE]
-        for digest in lent:
-            self._lend(digest, layout.blob(digest))
-        self._import_archive(image, layout)
-        for digest in lent:
-            self._ctr("content", "label", digest, f"{_KEEP}=")
+        stored = images.stored_image(image.name)
+        below = ""
+        known = {line.split()[0] for line in self._ctr("snapshots", "ls").splitlines()[1:]}
+        for layer in stored.layers:
+            if layer.chain_id not in known:
+                self._adopt(layer, below)
+            below = layer.chain_id
+        # finds every layer unpacked and so asks for none
+        self._import_archive(image, stored)
+        for layer in stored.layers:
+            self._ctr("snapshots", "label", layer.chain_id, f"{_KEPT}=")
 
-    def _lend(self, digest: str, blob: Path) -> None:
-        """Has containerd record a blob, put into its store by a hard link; where there can be none, by a copy."""
-        place = self._root / "io.containerd.content.v1.content" / "blobs" / "sha256" / blob.name
-        with suppress(OSError):
-            place.hardlink_to(blob)
-        size = str(blob.stat().st_size)
-        with blob.open("rb") as content:
-            self._ctr(
-                "content", "ingest", f"--expected-digest={digest}", f"--expected-size={size}", digest, stdin=content
-            )
-        self._ctr("content", "label", digest, f"{_KEEP}=true")
+    def _adopt(self, layer: Layer, below: str) -> None:
+        """Makes a snapshot of a layer, with the layer's own files in it."""
+        scratch = f"adopting {layer.chain_id}"
+        with suppress(subprocess.CalledProcessError):  # there is none, but after a kill
+            self._ctr("snapshots", "rm", scratch)
+        (mount,) = json.loads(self._ctr("snapshots", "prepare", "--mounts", scratch, *([below] if below else [])))
+        _link(layer.directory, _writable(mount))
+        self._ctr("snapshots", "commit", layer.chain_id, scratch)
 
-    def _import_archive(self, image: Image, layout: Layout) -> None:
-        known = frozenset(self._ctr("content", "ls", "--quiet").split())
+    def _import_archive(self, image: Image, stored: StoredImage) -> None:
         command = [*self._enter, *_CTR, "images", "import", "-"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ctr:
             with suppress(BrokenPipeError):
-                layout.write_archive(image.name, ctr.stdin, without=known)
+                stored.write_archive(image.name, ctr.stdin)
             output, _ = ctr.communicate()
         if ctr.returncode != 0:
             raise RuntimeError(f"containerd did not take {image.name}: {output.decode(errors='replace')[-2000:]}")
@@ -155,9 +156,25 @@ class Containerd:
         if ids:
             self._ctr("images", "rm", *ids)
 
-    def _ctr(self, *arguments: str, stdin: IO[bytes] | int = subprocess.DEVNULL) -> str:
+    def _ctr(self, *arguments: str) -> str:
         command = [*self._enter, *_CTR, *arguments]
-        return subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=True, timeout=600).stdout
+        nothing = subprocess.DEVNULL
+        return subprocess.run(command, stdin=nothing, capture_output=True, text=True, check=True, timeout=600).stdout
+
+
+def _writable(mount: dict[str, Any]) -> Path:
+    """The directory that what is written to a mount ends up in: overlayfs's upper, or what is bound."""
+    options = dict(option.partition("=")[::2] for option in mount["Options"])
+    return Path(options.get("upperdir", mount["Source"]))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Hard links of all files, with directories, owners and attributes; copies where the file systems are two."""
+    link = ["--link"] if source.stat().st_dev == target.stat().st_dev else []
+    command = ["cp", "--archive", *link, f"{source}/.", str(target)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
+    if result.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with {result.returncode}: {result.stderr[-2000:]}")
 
 
 def _configuration(root: Path, *, disabled: tuple[str, ...]) -> str:

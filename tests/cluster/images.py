@@ -1,24 +1,21 @@
-"""Container images without a registry or a daemon: built by buildah, kept in the cache, handed over as an OCI layout.
-
-Layers stay uncompressed: on one machine compressing and decompressing gigabytes would cost more than all else.
-"""
+"""Container images without a registry or a daemon: built by buildah, kept unpacked in the cache."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
-import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import build
+from tests.cluster import build, stored
 from tests.cluster.cache import cache_root, checksum, locked
-from tests.cluster.layout import Layout
+from tests.cluster.stored import StoredImage
 from tests.cluster.times import TIMES
 from tests.cluster.wanting import search_path
 
@@ -32,6 +29,8 @@ _BASE_PACKAGES = (
     "python3.11-venv",
 )
 _CERTIFICATES = Path("/etc/ssl/certs")
+_SCARCE = 20 << 30
+"""With fewer bytes left on the disk, steps of images that were replaced are not kept."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ def base() -> str:
     """
     recipe = Path(__file__).parent / "base" / "Dockerfile"
     name = f"localhost/fusechat-test-base:{checksum(recipe, _SUITE, *_BASE_PACKAGES)[:12]}"
-    with TIMES.part("base image") as part, locked(_home() / "base", "base image"):
-        part.cached = _exists(name)
+    with TIMES.part("base image") as part, _storage("base image"):
+        part.cached = _exists(name) != ""
         if not part.cached:
             with tempfile.TemporaryDirectory(prefix="fusechat-base-", dir=_home()) as context:
                 _debootstrap(Path(context))
@@ -81,19 +80,42 @@ def probe() -> Image:
 
 
 def build_image(
-    title: str, name: str, *, context: Path, dockerfile: Path, arguments: Mapping[str, str] | None = None
+    title: str,
+    name: str,
+    *,
+    context: Path,
+    dockerfile: Path,
+    arguments: Mapping[str, str] | None = None,
+    stages: Sequence[str] = (),
 ) -> Image:
     """Builds a Dockerfile; steps that did not change come from the cache. `name`: `localhost/NAME:TAG`.
 
-    The same name for an image's next version: what only the earlier one had is removed.
+    `stages` are built first, each by a call of its own: what a step was built in, buildah removes only at a call's end.
     """
     if not name.startswith("localhost/") or ":" not in name:
         raise ValueError(f"{name!r} is not of the form localhost/NAME:TAG")
-    with TIMES.part(title) as part, locked(layout(name).directory, title):
+    with TIMES.part(title) as part, _storage(title):
         before = _exists(name)
+        for stage in stages:
+            _bud(context, dockerfile, None, dict(arguments or {}), f"--target={stage}")
         _bud(context, dockerfile, name, dict(arguments or {}))
-        part.cached = before != "" and before == _exists(name)
-        return Image(name, _export(name).digest)
+        now = _exists(name)
+        part.cached = before == now
+        if before not in {"", now} and shutil.disk_usage(_home()).free < _SCARCE:
+            _buildah("rmi", "--prune")
+        return Image(name, _stored(name).digest)
+
+
+def stored_image(name: str) -> StoredImage:
+    """What there is of an image that was built."""
+    with _storage(name):
+        return _stored(name)
+
+
+def write_archive(name: str, archive: Path) -> None:
+    """The image as `docker save` writes it, for a command that takes it to another machine."""
+    with _storage(name):
+        _buildah("push", "--quiet", name, f"docker-archive:{archive}:{name}")
 
 
 def _recipe(name: str) -> Path:
@@ -106,31 +128,18 @@ def _home() -> Path:
     return home
 
 
-def layout(name: str) -> Layout:
-    """The image's own, for buildah does not share one between processes."""
-    return Layout(_home() / "layouts" / re.sub(r"[^a-z0-9.-]+", "_", name))
+@contextmanager
+def _storage(title: str) -> Iterator[None]:
+    """buildah's storage, for one process at a time, without what a killed one was in the middle of."""
+    with locked(_home(), title):
+        shutil.rmtree(_home() / "temporary", ignore_errors=True)
+        (_home() / "temporary").mkdir()
+        _buildah("rm", "--all")
+        yield
 
 
-def _export(name: str) -> Layout:
-    """Brings the layout up to date with buildah's storage.
-
-    buildah leaves layers uncompressed only in a `dir:`, and writes all of them anew there. In an `oci:` layout it
-    compresses what it writes, but leaves out layers that are there. So: the first where the large layer is new.
-    """
-    kept, image_id = layout(name), _exists(name)
-    if kept.source == image_id:
-        return kept
-    for left in kept.directory.glob(".export-*"):
-        shutil.rmtree(left)
-    layers = json.loads(_buildah("inspect", "--type=image", name))["OCIv1"]["rootfs"]["diff_ids"]
-    if kept.largest_blob() in layers:
-        _buildah("push", "--quiet", name, f"oci:{kept.directory}:{name}")
-    else:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=kept.directory) as loose:
-            _buildah("push", "--quiet", name, f"dir:{loose}")
-            kept.take(Path(loose), name)
-    kept.finish(image_id)
-    return kept
+def _stored(name: str) -> StoredImage:
+    return stored.read(_home() / "storage", json.loads(_buildah("inspect", "--type=image", name)))
 
 
 def _debootstrap(context: Path) -> None:
@@ -148,11 +157,12 @@ def _debootstrap(context: Path) -> None:
     (root / "usr/lib/python3.11/EXTERNALLY-MANAGED").unlink()
 
 
-def _bud(context: Path, dockerfile: Path, name: str, arguments: Mapping[str, str]) -> None:
+def _bud(context: Path, dockerfile: Path, name: str | None, arguments: Mapping[str, str], *options: str) -> None:
     # package managers in the build trust what this machine trusts, and reach what it reaches
-    flags = ["--isolation=chroot", "--layers", "--pull=never", f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro"]
-    values = [f"--build-arg={key}={value}" for key, value in sorted(arguments.items())]
-    _buildah("bud", "--quiet", *flags, *values, f"--file={dockerfile}", f"--tag={name}", str(context))
+    flags = ["--isolation=chroot", "--layers", "--pull=never", f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro", *options]
+    flags += [f"--build-arg={key}={value}" for key, value in sorted(arguments.items())]
+    flags += [f"--tag={name}"] if name else []
+    _buildah("bud", "--quiet", *flags, f"--file={dockerfile}", str(context))
 
 
 def _exists(name: str) -> str:
@@ -162,11 +172,11 @@ def _exists(name: str) -> str:
 
 def _buildah(command: str, *arguments: str) -> str:
     storage = [f"--root={_home()}/storage", f"--runroot={_home()}/storage-run", "--storage-driver=overlay"]
-    return _call(["buildah", *storage, command, *arguments])
+    return _call(["buildah", *storage, command, *arguments], TMPDIR=str(_home() / "temporary"))
 
 
-def _call(command: list[str]) -> str:
-    environment = os.environ | {"PATH": search_path(), "DEBIAN_FRONTEND": "noninteractive"}
+def _call(command: list[str], **variables: str) -> str:
+    environment = os.environ | {"PATH": search_path(), "DEBIAN_FRONTEND": "noninteractive"} | variables
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=1800)
     if result.returncode != 0:
         last = "\n".join([result.stdout[-3000:], result.stderr[-3000:]])

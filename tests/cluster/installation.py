@@ -41,17 +41,18 @@ def operator_image() -> Image:
 
 
 def worker_image() -> Image:
-    """Of `images/worker/Dockerfile`: five gigabytes, a few minutes when its requirements changed."""
-    return _image("worker")
+    """Of `images/worker/Dockerfile`: six gigabytes, a few minutes when its requirements changed."""
+    return _image("worker", "cublas", "cuda", "torch")
 
 
-def _image(which: str) -> Image:
+def _image(which: str, *stages: str) -> Image:
     return images.build_image(
         f"{which} image",
         f"localhost/fusechat-{which}:test",
         context=ROOT,
         dockerfile=ROOT / "images" / which / "Dockerfile",
         arguments=images.build_arguments(),
+        stages=stages,
     )
 
 

@@ -89,10 +89,10 @@ def test_another_of_that_name_is_refused_and_told(hand: Hand, change: str) -> No
     else:
         other["metadata"]["labels"][ATTEMPT] = "7"
     hand.cluster.apply(other)
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError) as refusal:
         hand.create()
     assert "not this FuseJob's" in hand.actor.refused(hand.fusejob)[hand.name].message
-    assert (hand.actor.next_try(hand.fusejob) or 0) > 0
+    assert refusal.value.again_in > 0
 
 
 def test_only_the_object_that_was_meant_is_deleted(hand: Hand) -> None:
