@@ -101,13 +101,13 @@ class Containerd:
             self._ctr("images", "rm", *replaced)
 
     def _import(self, image: Image) -> None:
-        stored = images.stored_image(image.name)
-        below = ""
-        known = {line.split()[0] for line in self._ctr("snapshots", "ls").splitlines()[1:]}
-        for layer in stored.layers:
-            if layer.chain_id not in known:
-                self._adopt(layer, below)
-            below = layer.chain_id
+        with images.opened(image.name) as stored:
+            known = {line.split()[0] for line in self._ctr("snapshots", "ls").splitlines()[1:]}
+            below = ""
+            for layer in stored.layers:
+                if layer.chain_id not in known:
+                    self._adopt(layer, below)
+                below = layer.chain_id
         # finds every layer unpacked and so asks for none
         self._import_archive(image, stored)
         for layer in stored.layers:

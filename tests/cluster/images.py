@@ -106,10 +106,11 @@ def build_image(
         return Image(name, _stored(name).digest)
 
 
-def stored_image(name: str) -> StoredImage:
-    """What there is of an image that was built."""
+@contextmanager
+def opened(name: str) -> Iterator[StoredImage]:
+    """What there is of an image that was built, while nobody builds another: that hides the layers behind a mount."""
     with _storage(name):
-        return _stored(name)
+        yield _stored(name)
 
 
 def write_archive(name: str, archive: Path) -> None:
