@@ -57,7 +57,7 @@ def base() -> str:
     with TIMES.part("base image") as part, _storage("base image"):
         part.cached = _exists(name) != ""
         if not part.cached:
-            with tempfile.TemporaryDirectory(prefix="fusechat-base-", dir=_home()) as context:
+            with tempfile.TemporaryDirectory(prefix="base-", dir=_home() / "temporary") as context:
                 _debootstrap(Path(context))
                 _bud(Path(context), recipe, name, {})
     return name
