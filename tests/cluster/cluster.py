@@ -157,8 +157,8 @@ class Cluster:
     def load_image(self, image: Image) -> str:
         """Puts an image where the node finds it; gives its name for a pod (with `imagePullPolicy: Never`).
 
-        For a cluster that KUBECONFIG named, FUSECHAT_LOAD_IMAGE is the command that takes an archive to its nodes,
-        such as `kind load image-archive`.
+        For a cluster that KUBECONFIG named, FUSECHAT_LOAD_IMAGE is the command that takes an archive (of
+        `docker save`) to its nodes, such as `kind load image-archive`.
         """
         if self.node is None and (loader := os.environ.get("FUSECHAT_LOAD_IMAGE")):
             with tempfile.TemporaryDirectory(prefix="fusechat-image-") as directory:

@@ -83,7 +83,7 @@ class Containerd:
         self.load(pause)
 
     def load(self, image: Image) -> bool:
-        """Brings what is missing of an image, and unpacks it; says whether there was anything to do."""
+        """Brings what is missing of an image; says whether there was anything to do."""
         with self._loading:
             missing = not self._has(image)
             if missing:

@@ -59,7 +59,7 @@ def base() -> str:
         if not part.cached:
             with tempfile.TemporaryDirectory(prefix="base-", dir=_home() / "temporary") as context:
                 _debootstrap(Path(context))
-                _bud(Path(context), recipe, name, {})
+                _bud(Path(context), recipe, {}, f"--tag={name}")
     return name
 
 
@@ -79,6 +79,19 @@ def probe() -> Image:
     )
 
 
+@functools.cache
+def reporter() -> Image:
+    """The image of `reporter`, in place of a worker: with Python, and a `fusechat` that tells how it finds its pod."""
+    recipe = _recipe("reporter")
+    return build_image(
+        "image of the reporter",
+        "localhost/fusechat-test-reporter:1",
+        context=recipe.parent,
+        dockerfile=recipe,
+        arguments={"BASE": base()},
+    )
+
+
 def build_image(
     title: str,
     name: str,
@@ -94,11 +107,12 @@ def build_image(
     """
     if not name.startswith("localhost/") or ":" not in name:
         raise ValueError(f"{name!r} is not of the form localhost/NAME:TAG")
+    values = arguments or {}
     with TIMES.part(title) as part, _storage(title):
         before = _exists(name)
         for stage in stages:
-            _bud(context, dockerfile, None, dict(arguments or {}), f"--target={stage}")
-        _bud(context, dockerfile, name, dict(arguments or {}))
+            _bud(context, dockerfile, values, f"--target={stage}")
+        _bud(context, dockerfile, values, f"--tag={name}")
         now = _exists(name)
         part.cached = before == now
         if before not in {"", now} and shutil.disk_usage(_home()).free < _SCARCE:
@@ -158,12 +172,11 @@ def _debootstrap(context: Path) -> None:
     (root / "usr/lib/python3.11/EXTERNALLY-MANAGED").unlink()
 
 
-def _bud(context: Path, dockerfile: Path, name: str | None, arguments: Mapping[str, str], *options: str) -> None:
+def _bud(context: Path, dockerfile: Path, arguments: Mapping[str, str], *options: str) -> None:
     # package managers in the build trust what this machine trusts, and reach what it reaches
-    flags = ["--isolation=chroot", "--layers", "--pull=never", f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro", *options]
-    flags += [f"--build-arg={key}={value}" for key, value in sorted(arguments.items())]
-    flags += [f"--tag={name}"] if name else []
-    _buildah("bud", "--quiet", *flags, f"--file={dockerfile}", str(context))
+    flags = ["--isolation=chroot", "--layers", "--pull=never", f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro"]
+    values = [f"--build-arg={key}={value}" for key, value in sorted(arguments.items())]
+    _buildah("bud", "--quiet", *flags, *values, *options, f"--file={dockerfile}", str(context))
 
 
 def _exists(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ from tests.cluster.cli import JOB, write_status
 from tests.cluster.cluster import Cluster
 from tests.cluster.operators import install_crd
 
-REPORTER = Path(__file__).parent / "reporter"
 WORK = """
 import json, os, time
 me = os.environ.get("JOB_COMPLETION_INDEX", "0")
@@ -33,19 +31,9 @@ FAIL = "import os, sys; print('I am', os.environ['HOSTNAME']); sys.exit(75)"
 
 
 @pytest.fixture(scope="module")
-def image(node_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(node_cluster: Cluster) -> str:
     """One with Python in it."""
-    context = tmp_path_factory.mktemp("reporter")
-    shutil.copy(REPORTER / "report.py", context)
-    return node_cluster.load_image(
-        images.build_image(
-            "image of the reporter",
-            "localhost/fusechat-test-reporter:1",
-            context=context,
-            dockerfile=REPORTER / "Dockerfile",
-            arguments={"BASE": images.base()},
-        )
-    )
+    return node_cluster.load_image(images.reporter())
 
 
 class Job:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +24,6 @@ from fusechat.spec.load import parse_job
 from tests.cluster import images
 from tests.cluster.cluster import Cluster, Manifest
 
-REPORTER = Path(__file__).parent / "reporter"
 JOB = parse_job(
     """
 apiVersion: fusechat.dev/v1alpha1
@@ -55,17 +52,8 @@ def restricted(node_cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def worker(node_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> WorkerSettings:
-    context = tmp_path_factory.mktemp("reporter")
-    shutil.copy(REPORTER / "report.py", context)
-    image = images.build_image(
-        "image of the reporter",
-        "localhost/fusechat-test-reporter:1",
-        context=context,
-        dockerfile=REPORTER / "Dockerfile",
-        arguments={"BASE": images.base()},
-    )
-    return WorkerSettings(node_cluster.load_image(image), image_pull_policy="Never")
+def worker(node_cluster: Cluster) -> WorkerSettings:
+    return WorkerSettings(node_cluster.load_image(images.reporter()), image_pull_policy="Never")
 
 
 def ran(cluster: Cluster, *children: Manifest) -> list[dict[str, Any]]:

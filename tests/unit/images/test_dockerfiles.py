@@ -12,15 +12,27 @@ DOCKERFILES = {name: ROOT / "images" / name / "Dockerfile" for name in ("operato
 
 
 def _instructions(path: Path) -> list[tuple[str, str]]:
+    """Word and rest of each; in RUN, the arguments that have a default are in their places."""
     text = re.sub(r"(?m)^\s*#.*\n", "", path.read_text())
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
-    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines if line.strip()]
+    instructions = [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines if line.strip()]
+    defaults = dict(text.split("=", 1) for word, text in instructions if word == "ARG" and "=" in text)
+    return [
+        (word, re.sub(r"\$(\w+)", lambda found: defaults.get(found[1], found[0]), text) if word == "RUN" else text)
+        for word, text in instructions
+    ]
 
 
-def _final_stage(path: Path) -> list[tuple[str, str]]:
-    instructions = _instructions(path)
-    last = max(index for index, (word, _) in enumerate(instructions) if word == "FROM")
-    return instructions[last:]
+def _final_image(path: Path) -> list[tuple[str, str]]:
+    """The instructions of the last stage, after those of the stages that it is built on."""
+    stages: dict[str, list[tuple[str, str]]] = {}
+    for word, text in _instructions(path):
+        if word == "FROM":
+            base, _, name = text.partition(" AS ")
+            stages[name] = list(stages.get(base, []))
+        elif stages:
+            stages[name].append((word, text))
+    return stages[""]
 
 
 @pytest.fixture(params=DOCKERFILES)
@@ -37,7 +49,7 @@ def test_base_is_an_argument_and_no_other_image_is_used(dockerfile: Path) -> Non
 
 
 def test_runs_as_a_numbered_user_that_is_not_root(dockerfile: Path) -> None:
-    users = [text for word, text in _final_stage(dockerfile) if word == "USER"]
+    users = [text for word, text in _final_image(dockerfile) if word == "USER"]
     assert users == ["10001:10001"], "kubelet can check runAsNonRoot for numbers only"
 
 
@@ -55,7 +67,7 @@ def test_everything_from_outside_is_installed_by_hash(dockerfile: Path) -> None:
 
 
 def test_changed_sources_change_the_last_layer_only(dockerfile: Path) -> None:
-    layers = [text for word, text in _final_stage(dockerfile) if word in ("COPY", "RUN", "ADD")]
+    layers = [text for word, text in _final_image(dockerfile) if word in ("COPY", "RUN", "ADD")]
     assert layers[-1] == "--from=project /project /opt/fusechat"
     for text in layers[:-1]:
         assert "project" not in text
@@ -63,7 +75,7 @@ def test_changed_sources_change_the_last_layer_only(dockerfile: Path) -> None:
 
 
 def test_labels_and_entry_point(dockerfile: Path) -> None:
-    final = _final_stage(dockerfile)
+    final = _final_image(dockerfile)
     labels = next(text for word, text in final if word == "LABEL")
     for name in ("title", "description", "licenses", "version", "revision", "source"):
         assert f"org.opencontainers.image.{name}=" in labels
