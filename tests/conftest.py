@@ -1,11 +1,31 @@
-"""Fixtures for every test, and where the time of a run went."""
+"""Fixtures for every test, what no verdict may depend on, and where the time of a run went."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Property tests draw the same examples each time, and no verdict hangs on how long one of them takes.
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+# Help, tables and errors are compared as files and pipes get them, whatever terminal or CI runner asks.
+for _name in (
+    "COLUMNS",
+    "LINES",
+    "TERMINAL_WIDTH",
+    "FORCE_COLOR",
+    "PY_COLORS",
+    "NO_COLOR",
+    "TTY_COMPATIBLE",
+    "TTY_INTERACTIVE",
+    "GITHUB_ACTIONS",
+):
+    os.environ.pop(_name, None)
 
 pytest_plugins = [
     "tests.s3_server",

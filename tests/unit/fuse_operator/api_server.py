@@ -50,7 +50,7 @@ class ApiServer:
         self.fault: Callable[[Request], tuple[int, str] | None] = lambda _request: None
         self.has_crd = True
         self._uids = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
@@ -75,17 +75,19 @@ class ApiServer:
 
     def put(self, kind: str, value: Json) -> Json:
         """As it is, in a new version."""
-        self.version += 1
-        metadata = {**value["metadata"], "resourceVersion": str(self.version)}
-        if "uid" not in metadata:
-            self._uids += 1
-            metadata["uid"] = f"made-{self._uids}"
-        made = {**value, "kind": kind, "metadata": metadata}
-        self.objects[kind, metadata.get("namespace", ""), metadata["name"]] = made
-        return made
+        with self._lock:
+            self.version += 1
+            metadata = {**value["metadata"], "resourceVersion": str(self.version)}
+            if "uid" not in metadata:
+                self._uids += 1
+                metadata["uid"] = f"made-{self._uids}"
+            made = {**value, "kind": kind, "metadata": metadata}
+            self.objects[kind, metadata.get("namespace", ""), metadata["name"]] = made
+            return made
 
     def all(self, kind: str) -> list[Json]:
-        return [value for (one, _, _), value in self.objects.items() if one == kind]
+        with self._lock:
+            return [value for (one, _, _), value in self.objects.items() if one == kind]
 
     def asked(self, method: str, *kinds: str) -> list[Request]:
         """Requests so far."""
@@ -114,7 +116,7 @@ class ApiServer:
     def hold_watch(self, path: str) -> None:
         """A watch has nothing to tell."""
         self.watches.append(path)
-        self._closed.wait(60)
+        self._closed.wait()
 
     def _list(self, request: Request) -> Json:
         name = request.query.get("fieldSelector", "").removeprefix("metadata.name=")

@@ -118,7 +118,7 @@ def bench(*sources: str, before: str = "extract-a", **more: Any) -> Iterator[Ben
         cache=cache,
         queue=queue,
         connection=connection,
-        writer=Writer(connection, may_write=lambda: None, seconds=5, count=metrics.wrote),
+        writer=Writer(connection, may_write=lambda: None, seconds=60, count=metrics.wrote),
         metrics=metrics,
         logs=None,
         warnings=Poller("warnings", lambda _job: None, queue.add, first_seconds=1.0, seconds=1.0, last_seconds=1.0),

@@ -28,7 +28,7 @@ class Hand:
     def __init__(self) -> None:
         self.server, self.cache, self.clock = ApiServer(), Cache(), Clock()
         connection = Connection(self.server.configuration)
-        writer = Writer(connection, may_write=lambda: None, seconds=5)
+        writer = Writer(connection, may_write=lambda: None, seconds=60)
         self.actor = Actor(connection, writer, self.cache, self.clock)
         self.fusejob = fusejob(spec())
         self.job = self.server.put("Job", _child("known"))

@@ -18,7 +18,7 @@ def _poller(read: Callable[[str], int | None], told: list[tuple[str, str]], **mo
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -55,21 +55,22 @@ def test_what_nobody_wants_any_more_is_forgotten_and_not_read() -> None:
     _until(lambda: bool(told))
     poller.want(KEY, {})
     assert poller.found({"job"}) == {}
-    time.sleep(0.2)
     count = len(reads)
-    time.sleep(0.3)
+    time.sleep(0.5)
     poller.stop()
-    assert len(reads) == count
+    assert len(reads) <= count + 1, "one may have begun before"
+    assert poller.found({"job"}) == {}
 
 
 def test_reads_altogether_keep_to_the_rate() -> None:
     reads: list[float] = []
     poller = _poller(lambda _target: reads.append(time.monotonic()), [], seconds=0.01, per_second=20.0)
+    began = time.monotonic()
     poller.start()
     poller.want(KEY, {f"job-{n}": "pod" for n in range(50)})
-    time.sleep(1.0)
+    _until(lambda: len(reads) >= 20)
+    assert time.monotonic() - began >= 0.99 * 20 / 20
     poller.stop()
-    assert 5 <= len(reads) <= 21
 
 
 def test_a_read_that_hangs_holds_up_no_other() -> None:
@@ -78,7 +79,7 @@ def test_a_read_that_hangs_holds_up_no_other() -> None:
 
     def read(target: str) -> int:
         if target == "hangs":
-            free.wait(5)
+            free.wait(60)
         return 1
 
     poller = _poller(read, told)

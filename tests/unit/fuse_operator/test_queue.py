@@ -110,21 +110,21 @@ def test_an_event_does_not_wait_for_the_back_off(queue: WorkQueue[str]) -> None:
 
 def test_one_worker_a_key_several_keys_side_by_side() -> None:
     queue: WorkQueue[int] = WorkQueue()
-    working: set[int] = set()
-    most: list[int] = []
-    seen: list[int] = []
+    working: list[int] = []
+    together: list[list[int]] = []
     lock = threading.Lock()
+    met = threading.Barrier(4)
 
     def work() -> None:
         while (key := queue.take()) is not None:
             with lock:
-                assert key not in working
-                working.add(key)
-                most.append(len(working))
-                seen.append(key)
+                working.append(key)
+                together.append(list(working))
+            if len(together) <= 4:
+                met.wait(60)  # the first four keys: each has a worker at the same time
             time.sleep(0.01)
             with lock:
-                working.discard(key)
+                working.remove(key)
             queue.done(key)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -134,15 +134,16 @@ def test_one_worker_a_key_several_keys_side_by_side() -> None:
         for key in range(8):
             queue.add(key)
         time.sleep(0.005)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (len(queue) or working) and time.monotonic() < deadline:
         time.sleep(0.01)
     queue.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
-    assert set(seen) == set(range(8))
-    assert max(most) > 1
+    assert {key for keys in together for key in keys} == set(range(8))
+    assert all(len(set(keys)) == len(keys) for keys in together)
+    assert max(map(len, together)) == 4
 
 
 def test_closing_wakes_whoever_waits() -> None:
@@ -152,5 +153,5 @@ def test_closing_wakes_whoever_waits() -> None:
     thread.start()
     queue.add_after("a", 3600)
     queue.close()
-    thread.join(5)
+    thread.join(60)
     assert answers == [None]
