@@ -18,11 +18,12 @@ import training_inputs as inputs_of
 
 from fusechat.fusion.settings import TrainingJob
 from fusechat.fusion.train_process import first_failure
+from tests.standing_still import at_step, go_on, until_asked, until_standing
 
 pytestmark = pytest.mark.slow
 
 
-def launch(job: TrainingJob, extensions: Path) -> subprocess.Popen[str]:
+def launch(job: TrainingJob, extensions: Path, **environment: str) -> subprocess.Popen[str]:
     job.work_directory.mkdir(parents=True, exist_ok=True)
     path = job.work_directory / "job.json"
     path.write_text(job.to_json())
@@ -35,7 +36,7 @@ def launch(job: TrainingJob, extensions: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=(job.work_directory / "stderr.log").open("w"),
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_EXTENSIONS_DIR": str(extensions)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_EXTENSIONS_DIR": str(extensions)} | environment,
     )
 
 
@@ -47,12 +48,14 @@ def test_torchrun_with_deepspeed_stops_on_sigterm_and_goes_on(tmp_path: Path) ->
     job = inputs_of.job_at(tmp_path / "run", tmp_path, settings)
     extensions = tmp_path / "extensions"
 
-    first = launch(job, extensions)
+    first = launch(job, extensions, **at_step(1, rank=0).environment)
     assert first.stdout is not None
-    first_line = first.stdout.readline()
-    assert json.loads(first_line)["progress"]["total"] == 8, (job.work_directory / "stderr.log").read_text()
+    rank = until_standing(first.pid)
     first.send_signal(signal.SIGTERM)
-    lines = [first_line, *first.stdout]
+    until_asked(rank, signal.SIGTERM)
+    go_on(rank)
+    lines = list(first.stdout)
+    assert json.loads(lines[0])["progress"]["total"] == 8, (job.work_directory / "stderr.log").read_text()
     assert first.wait() != 0
     failure = first_failure(job.work_directory)
     assert failure is not None
