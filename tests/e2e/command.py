@@ -32,7 +32,7 @@ class Ran:
         return [each["stage"] for each in self.events if each["event"] == event]
 
 
-def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
+def start(*arguments: str, temporary: Path, **environment: str) -> subprocess.Popen[str]:
     """Starts `fusechat` with its temporary files in a directory that names this test and no other."""
     temporary.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
@@ -40,7 +40,7 @@ def start(*arguments: str, temporary: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | ENVIRONMENT | {"TMPDIR": str(temporary)},
+        env=os.environ | ENVIRONMENT | {"TMPDIR": str(temporary)} | environment,
     )
 
 
