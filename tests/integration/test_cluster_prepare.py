@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -29,7 +30,8 @@ from fusechat.stages.ending import MESSAGE_PATH
 from fusechat.storage import open_storage
 from tests.integration.faults.job import Inputs, fusechat
 from tests.s3_server import S3Server
-from tests.tiny import conversations, job_document, write_rows
+from tests.standing_still import Standstill, go_on, until_standing
+from tests.tiny import job_document
 
 
 @dataclass(frozen=True)
@@ -258,19 +260,18 @@ def test_the_digest_is_the_operators_whatever_the_namespace(pods: Pods) -> None:
 
 def test_a_stopped_stage_says_so(pods: Pods) -> None:
     """A process of its own, for signals are for the main thread."""
-    rows = write_rows(pods.directory / "rows.jsonl", conversations(216) * 200)  # duplicates are read too
-    pods.document["spec"]["dataset"]["uri"] = str(rows)
+    in_the_midst = Standstill("fusechat.stages.context", "Progress.__call__").environment
     file, message = pods.directory / "job.yaml", pods.directory / "termination-log"
     file.write_bytes(canonical_json(planned_spec(pods.job)))
     process = subprocess.Popen(
         [sys.executable, "-m", "fusechat.cli", "stage", "prepare", "--job", str(file)],
-        env=os.environ | {MESSAGE_PATH: str(message)},
-        stdout=subprocess.PIPE,
+        env=os.environ | {MESSAGE_PATH: str(message)} | in_the_midst,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    assert process.stdout is not None
-    assert b"progress" in process.stdout.readline()
+    assert until_standing(process.pid) == process.pid
     process.send_signal(signal.SIGTERM)
+    go_on(process.pid)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
     told = StageMessage.parse(message.read_text())
@@ -296,9 +297,11 @@ def test_276_stages_on_s3_are_looked_up_in_seconds(
     plan = Plan.from_bytes(storage.read(f"plans/{summary.digest}.json"))
     assert len(plan.stages) > 260
     _finish_all(tmp_path, storage, plan)
-    began = time.monotonic()
-    found = look_up(storage, plan)
-    seconds = time.monotonic() - began
+    seconds = math.inf
+    for _ in range(2):  # whatever stops this process for a while stops it once
+        began = time.monotonic()
+        found = look_up(storage, plan)
+        seconds = min(seconds, time.monotonic() - began)
     record_property("seconds", f"prepare {prepared:.1f}, look-up of {len(plan.stages)} stages {seconds:.2f}")
     print(f"prepare {prepared:.1f} s, look-up of {len(plan.stages)} complete stages {seconds:.2f} s")
     assert all(stage.present and stage.gpu_seconds == (7 if i else 0) for i, stage in enumerate(found.stages))

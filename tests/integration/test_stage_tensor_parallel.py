@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from fusechat.stages.context import Progress, StageContext, Worker
 from fusechat.stages.process import run_stage, terminate_as_interrupt
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import read_representations, read_vocabulary
+from tests.standing_still import Standstill, go_on, until_asked, until_standing
 from tests.tiny import conversations, job_document, write_job, write_models, write_rows
 
 pytestmark = pytest.mark.slow
@@ -143,29 +143,29 @@ def test_the_stage_fails_with_the_ranks_own_error(inputs: Path, tmp_path: Path) 
     assert job.context("extract-b", accelerators=2, attempt="a2").writer().finished_parts() == {}
 
 
-@contextmanager
-def once_stored(part: Path, act: Callable[[], None]) -> Iterator[None]:
-    """Calls `act` from a thread as soon as `part` is there."""
-    ended = threading.Event()
-
-    def wait() -> None:
-        while not part.exists():
-            if ended.wait(0.01):
-                return
-        act()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+@pytest.fixture
+def in_the_midst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0 stands still once it has stored the vocabulary and three chunks."""
+    place = Standstill("fusechat.storage.outputs", "OutputWriter.finish_part", call=4, rank=0)
+    for name, value in place.environment.items():
+        monkeypatch.setenv(name, value)
 
 
-def kill_rank_1() -> None:
+def _standing_rank(act: Callable[[int], None]) -> None:
+    """Waits for it, acts, and lets it go on."""
+    rank = until_standing(os.getpid())
+    act(rank)
+    go_on(rank)
+
+
+def _kill_rank_1(_standing: int) -> None:
     for process in _ranks(1):
         os.kill(process, signal.SIGKILL)
+
+
+def _stop_the_stage(standing: int) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    until_asked(standing, signal.SIGTERM)
 
 
 def _ranks(number: int) -> list[int]:
@@ -184,16 +184,19 @@ def _is_rank(process: Path, number: int) -> bool:
     return grandparent == os.getpid() and f"RANK={number}".encode() in environment
 
 
+@pytest.mark.usefixtures("in_the_midst")
 def test_after_a_killed_rank_the_next_attempt_makes_the_rest(inputs: Path, tmp_path: Path) -> None:
     job = prepare(tmp_path, inputs, rows=216)
     context = job.context("extract-b", accelerators=2)
-    part = tmp_path / "storage" / context.directory.key / "parts" / "chunk-00002.json"
-    with once_stored(part, kill_rank_1), pytest.raises(TemporaryError) as failed:
-        extract.run(context)
+    with ThreadPoolExecutor(1) as meanwhile:
+        acted = meanwhile.submit(_standing_rank, _kill_rank_1)
+        with pytest.raises(TemporaryError) as failed:
+            extract.run(context)
+        acted.result()
     # torchrun stops rank 0 where the lost peer does not end it first: either way it is no interruption, and counts
     assert type(failed.value) is TemporaryError
     finished = job.context("extract-b", accelerators=0, attempt="reading").writer().finished_parts()
-    assert {"vocabulary", "chunk-00000", "chunk-00001", "chunk-00002"} <= finished.keys()
+    assert {"vocabulary", "chunk-00000", "chunk-00001", "chunk-00002"} == finished.keys()
     assert not context.directory.is_complete(), "nothing was left to make"
 
     extract.run(job.context("extract-b", accelerators=0, attempt="a2"))
@@ -204,17 +207,16 @@ def test_after_a_killed_rank_the_next_attempt_makes_the_rest(inputs: Path, tmp_p
     }
 
 
+@pytest.mark.usefixtures("in_the_midst")
 def test_a_stopped_stage_ends_its_ranks_and_keeps_what_they_finished(inputs: Path, tmp_path: Path) -> None:
     job = prepare(tmp_path, inputs, rows=216)
     context = job.context("extract-b", accelerators=2)
-    part = tmp_path / "storage" / context.directory.key / "parts" / "chunk-00002.json"
-    with (
-        terminate_as_interrupt(),
-        once_stored(part, lambda: os.kill(os.getpid(), signal.SIGTERM)),
-        pytest.raises(InterruptedStageError, match="SIGTERM"),
-    ):
-        extract.run(context)
+    with ThreadPoolExecutor(1) as meanwhile:
+        acted = meanwhile.submit(_standing_rank, _stop_the_stage)
+        with terminate_as_interrupt(), pytest.raises(InterruptedStageError, match="SIGTERM"):
+            extract.run(context)
+        acted.result()
     assert _ranks(0) + _ranks(1) == []
     finished = context.writer().finished_parts()
-    assert {"vocabulary", "chunk-00000", "chunk-00001", "chunk-00002"} <= finished.keys()
+    assert {"vocabulary", "chunk-00000", "chunk-00001", "chunk-00002"} == finished.keys()
     assert not context.directory.is_complete(), "nothing was left to stop"

@@ -1,7 +1,6 @@
 """What is particular to S3: credentials, buckets, the network, killed uploads."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ import pytest
 
 from fusechat.errors import ConfigurationError, MissingInputError, NoPermissionError, TemporaryError, UsageError
 from fusechat.storage import S3Settings, StageDirectory, open_storage
+from tests.standing_still import until_standing
 
 DIGEST = "fedcba9876543210" * 4
 
@@ -198,20 +198,22 @@ def test_a_killed_upload_leaves_no_object_and_no_manifest(s3, storage, tmp_path)
     with big.open("wb") as file:
         file.truncate(96 << 20)
     script = f"""
+import os, signal
 from pathlib import Path
 from fusechat.storage import S3Settings, StageDirectory, open_storage
 settings = S3Settings(endpoint={s3.endpoint!r}, part_bytes=5 << 20)
-stage = StageDirectory(open_storage({storage.uri!r}, settings), "merge-x", {DIGEST!r})
+storage = open_storage({storage.uri!r}, settings)
+stand_still = lambda **_: os.kill(os.getpid(), signal.SIGSTOP)
+storage._client.meta.events.register("after-call.s3.UploadPart", stand_still)
+stage = StageDirectory(storage, "merge-x", {DIGEST!r})
 writer = stage.writer("killed")
 writer.complete([writer.put(Path({str(big)!r}), "model.safetensors")])
 """
     process = subprocess.Popen([sys.executable, "-c", script])
-    client, bucket = s3.client(), storage.bucket
-    while not (uploads := client.list_multipart_uploads(Bucket=bucket).get("Uploads")):
-        assert process.poll() is None, "the upload was over before it could be killed"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    until_standing(process.pid)
+    process.kill()
     process.wait()
+    uploads = s3.client().list_multipart_uploads(Bucket=storage.bucket)["Uploads"]
     assert [upload["Key"] for upload in uploads] == [f"p/stages/merge-x-{DIGEST[:12]}/killed/model.safetensors"]
     assert storage.list() == []
     assert not StageDirectory(storage, "merge-x", DIGEST).is_complete()
