@@ -43,7 +43,7 @@ _PORT_FLAGS = (
 _FIRST_PORT = 20_000
 _LAST_PORT = 30_000
 """Below the ports that Linux gives to outgoing connections (32768 and up)."""
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 
 
 @dataclass(frozen=True)

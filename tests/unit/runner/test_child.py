@@ -40,7 +40,7 @@ def launched(directory: Path, plan: str) -> tuple[Child, Heard]:
     """A child and how it ended."""
     events: Events = queue.SimpleQueue()
     child = Launcher(events, lambda _: 0, directory).launch(TASK, 1, plan, {})
-    ended = events.get(timeout=60)
+    ended = events.get(timeout=300)
     assert isinstance(ended, Heard)
     return child, ended
 

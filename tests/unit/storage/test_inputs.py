@@ -58,7 +58,8 @@ def test_a_directory_that_may_not_be_read(tmp_path):
     """It must not pass for an empty one."""
     closed = _model(tmp_path) / "sub"
     closed.chmod(0)
-    tmp_path.chmod(0o755)
+    for path in (tmp_path, closed.parent, closed.parent / ".git"):
+        path.chmod(0o755)
     script = f"""
 import os
 from pathlib import Path
@@ -147,6 +148,8 @@ def test_a_checksum_is_remembered_and_a_change_is_noticed(tmp_path, user_cache):
 def test_a_file_that_may_still_change_is_not_remembered(tmp_path, user_cache):
     path = tmp_path / "fresh"
     path.write_bytes(b"one")
+    ahead = time.time() + 600  # as if it had been written while it is read, however long that takes
+    os.utime(path, (ahead, ahead))
     checksums.remembered_sha256(path)
     assert not user_cache.exists()
 

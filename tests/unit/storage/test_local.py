@@ -19,11 +19,13 @@ from fusechat.storage.local import local_directory
         ("file://localhost/data/x/", "/data/x"),
         ("file:///a%20b/%C3%A9", "/a b/é"),
         ("/a b/100%/é#?", "/a b/100%/é#?"),
-        ("~/x", str(Path("~/x").expanduser())),
-        ("rel/../x", str(Path.cwd() / "x")),
+        ("~/x", "/home/me/x"),
+        ("rel/../x", "/usr/x"),
     ],
 )
-def test_uris_and_plain_paths(uri, path):
+def test_uris_and_plain_paths(uri, path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir("/usr")
     assert local_directory(uri) == Path(path)
 
 
