@@ -56,7 +56,9 @@ class Cluster:
         folders = dict.fromkeys((str(tools.kubectl().parent), str(tools.helm().parent), os.environ.get("PATH", "")))
         path = os.pathsep.join(folders)
         own = {f"HELM_{kind}_HOME": str(self.home / f"helm-{kind.lower()}") for kind in ("CACHE", "CONFIG", "DATA")}
-        return {"KUBECONFIG": str(self.kubeconfig), "PATH": path, **own}
+        # kinds are remembered by address and port, which the next cluster may have again
+        kinds = str(self.home / "kinds")
+        return {"KUBECONFIG": str(self.kubeconfig), "PATH": path, "KUBECACHEDIR": kinds, **own}
 
     def kubectl(self, *arguments: str, input: str | None = None, timeout: float = 120) -> str:
         """What it printed; raises CommandError."""
@@ -96,7 +98,7 @@ class Cluster:
         namespace: str | None,
         condition: Callable[[dict[str, Any]], Any],
         *,
-        seconds: float = 60,
+        seconds: float = 180,
     ) -> dict[str, Any]:
         """The object, once `condition` holds for it; an object that is not there yet is waited for too."""
         return until(lambda: self._if(kind, name, namespace, condition), f"{kind} {name}", seconds)
@@ -204,10 +206,11 @@ class Cluster:
         return result.stdout
 
 
-def until(probe: Callable[[], _T], what: str, seconds: float = 60) -> _T:
+def until(probe: Callable[[], _T], what: str, seconds: float = 180) -> _T:
     """What `probe` gives once that is true; raises TimeoutError with its last answer.
 
-    It is asked ever less often: a kubectl every tenth of a second would take a core from what is waited for.
+    It is asked ever less often: a kubectl every tenth of a second would take a core from what is waited for. The
+    time is not what anything takes, but what a machine may stand still.
     """
     deadline = time.monotonic() + seconds
     pause = 0.1

@@ -51,12 +51,12 @@ def states(fusejob: Manifest) -> dict[str, str]:
     return {each["name"]: each["state"] for each in fusejob.get("status", {}).get("stages") or ()}
 
 
-def wait_until(cluster: Cluster, namespace: str, kind: str, name: str = "small", seconds: float = 60) -> Manifest:
+def wait_until(cluster: Cluster, namespace: str, kind: str, name: str = "small", seconds: float = 180) -> Manifest:
     """The FuseJob, once that condition holds."""
     return cluster.wait_for("fusejob", name, namespace, lambda it: condition(it, kind) == "True", seconds=seconds)
 
 
-def wait_for_stage(cluster: Cluster, namespace: str, name: str, state: str, seconds: float = 60) -> Manifest:
+def wait_for_stage(cluster: Cluster, namespace: str, name: str, state: str, seconds: float = 180) -> Manifest:
     """The FuseJob `small`, once that stage is in that state."""
     return cluster.wait_for(
         "fusejob", "small", namespace, lambda it: stage(it, name).get("state") == state, seconds=seconds

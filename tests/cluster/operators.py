@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import secrets
@@ -24,7 +25,7 @@ import yaml
 from fuse_operator import permissions
 from fuse_operator.api import Connection
 
-from tests.cluster.cluster import Cluster, until
+from tests.cluster.cluster import Cluster, CommandError, until
 from tests.cluster.processes import free_ports
 
 CRD_FILE = Path(__file__).parents[2] / "crds" / "fusejobs.fusechat.dev.yaml"
@@ -47,7 +48,7 @@ class Operator:
         self.process.kill()
         self.process.wait()
 
-    def end(self, seconds: float = 20.0) -> int:
+    def end(self, seconds: float = 90.0) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
@@ -59,14 +60,18 @@ class Operator:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def answer(self, path: str) -> tuple[int, str]:
-        """Of /healthz or /readyz; code 0 if nobody answers."""
-        return _get(f"http://127.0.0.1:{self.health_port}{path}")
+        """Of /healthz or /readyz; code 0 if the process has ended."""
+        return self._ask(f"http://127.0.0.1:{self.health_port}{path}")
 
     def metric(self, name: str) -> float:
-        """Sum of a metric's values, whatever its labels; 0 if it is not there."""
-        _, text = _get(f"http://127.0.0.1:{self.metrics_port}/metrics")
+        """Sum of a metric's values, whatever its labels; 0 if it is not there, or the process has ended."""
+        _, text = self._ask(f"http://127.0.0.1:{self.metrics_port}/metrics")
         lines = [line.rpartition(" ") for line in text.splitlines() if line.partition("{")[0].split(" ")[0] == name]
         return sum(float(value) for _, _, value in lines)
+
+    def _ask(self, url: str) -> tuple[int, str]:
+        """A process that stands still has not said anything yet."""
+        return until(lambda: _get(url) if self.process.poll() is None else (0, ""), f"an answer of {url}")
 
     @property
     def leads(self) -> bool:
@@ -80,13 +85,13 @@ class Operator:
             assert self.process.poll() is None, self.log_file.read_text()
             return self.answer("/readyz")[0] == 200
 
-        until(ready, "the operator is ready", 60)
+        until(ready, "the operator is ready")
         return self
 
     def wait_until_leading(self) -> Operator:
         """Until it acts."""
         self.wait_until_ready()
-        until(lambda: self.leads, "the operator leads", 60)
+        until(lambda: self.leads, "the operator leads")
         return self
 
 
@@ -136,7 +141,8 @@ class Installation:
         log_file = self.directory / f"{identity}.log"
         with free_ports(2) as (health, metrics), log_file.open("wb") as log:
             command = [
-                sys.executable, "-m", "fuse_operator.main", "run",
+                # what is not about the Lease is not to fail where the machine stands still for some seconds
+                sys.executable, "-m", "fuse_operator.main", "run", "--lease-seconds=120", "--renew-seconds=90",
                 f"--worker-image={WORKER_IMAGE}", f"--identity={identity}",
                 f"--lease-name={self.lease}", f"--lease-namespace={self.namespace}",
                 f"--health-address=127.0.0.1:{health}", f"--metrics-address=127.0.0.1:{metrics}",
@@ -146,8 +152,9 @@ class Installation:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
             operator = Operator(process, log_file, health, metrics, identity)
             self.running.append(operator)
+            url = f"http://127.0.0.1:{health}/healthz"
             # the ports are held by locks only until the process listens on them
-            until(lambda: operator.answer("/healthz")[0] or process.poll() is not None, "the operator listens", 30)
+            until(lambda: _get(url) or process.poll() is not None, "the operator listens")
         return operator
 
     def writes(self, since: int = 0) -> list[dict[str, Any]]:
@@ -182,7 +189,21 @@ def installation(
 def install_crd(cluster: Cluster) -> None:
     """The committed CRD, served."""
     cluster.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={CRD_FILE}")
-    cluster.kubectl("wait", "--for=condition=Established", "crd/fusejobs.fusechat.dev", "--timeout=30s")
+    wait_until_served(cluster)
+
+
+def wait_until_served(cluster: Cluster) -> None:
+    """Until kubectl finds FuseJobs: the API server lists a kind a moment after it calls it established."""
+    cluster.kubectl("wait", "--for=condition=Established", "crd/fusejobs.fusechat.dev", "--timeout=90s")
+    until(lambda: _lists_fusejobs(cluster), "FuseJobs are served")
+
+
+def _lists_fusejobs(cluster: Cluster) -> bool:
+    try:
+        cluster.kubectl("get", "fusejobs.fusechat.dev", "--all-namespaces")
+    except CommandError:
+        return False
+    return True
 
 
 def connect(cluster: Cluster) -> Connection:
@@ -201,7 +222,7 @@ def server_of(cluster: Cluster) -> tuple[str, str]:
     return config["server"], str(authority)
 
 
-def quiet(installation: Installation, seconds: float = 3.0, limit: float = 60.0) -> int:
+def quiet(installation: Installation, seconds: float = 3.0, limit: float = 180.0) -> int:
     """Waits until the operator has written nothing for so long; how much it has written so far."""
     deadline = time.monotonic() + limit
     count, since = -1, time.monotonic()
@@ -229,11 +250,12 @@ def _role(kind: str, name: str, rules: list[dict[str, list[str]]], account: dict
     ]
 
 
-def _get(url: str) -> tuple[int, str]:
+def _get(url: str) -> tuple[int, str] | None:
+    """None where nobody answers."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return int(answer.status), answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
+        return error.code, str(error.reason)
+    except (OSError, http.client.HTTPException):
+        return None
