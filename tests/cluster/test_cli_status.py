@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +98,21 @@ def test_waiting_ends_with_the_job(
     def operator() -> None:
         time.sleep(0.5)
         running = {"name": "fuse-a", "state": "Running"}
-        until(lambda: _written(report, running, conditions=[condition("Reconciling", "Progressing")]), "a status", 20)
+        until(lambda: _written(report, running, conditions=[condition("Reconciling", "Progressing")]), "a status")
         time.sleep(0.5)
+        if option == "--watch":
+            until(lambda: shown in out.getvalue(), "the status is shown")
         report(*ending.get("stages", []), **{key: value for key, value in ending.items() if key != "stages"})
 
+    shown = "fuse-a                 Running"
     acting = threading.Thread(target=operator)
-    acting.start()
-    ended = fusechat("submit", job, option)
+    with redirect_stdout(io.StringIO()) as out:
+        acting.start()
+        ended = fusechat("submit", job, option)
     acting.join()
     assert ended.code == code
-    assert ending["conditions"][0]["type"] in ended.out
-    assert ("fuse-a                 Running" in ended.out) == (option == "--watch")
+    assert ending["conditions"][0]["type"] in out.getvalue()
+    assert (shown in out.getvalue()) == (option == "--watch")
 
 
 def _written(report: Report, *stages: dict[str, Any], **status: Any) -> bool:
@@ -125,15 +131,17 @@ def test_watching_for_scripts_gives_a_line_a_change_and_ends_when_the_job_is_del
     report({"name": "prepare", "state": "Running"}, conditions=[condition("Reconciling", "Planning")])
 
     def delete() -> None:
-        time.sleep(1)
+        until(out.getvalue, "the status is shown")
+        time.sleep(0.5)
         cluster.delete("fusejob", "demo", namespace)
 
     acting = threading.Thread(target=delete)
-    acting.start()
-    ended = fusechat("status", "demo", "--watch", "--json")
+    with redirect_stdout(io.StringIO()) as out:
+        acting.start()
+        ended = fusechat("status", "demo", "--watch", "--json")
     acting.join()
     assert ended.code == 66
-    assert [json.loads(line)["stages"][0]["state"] for line in ended.out.splitlines()] == ["Running"]
+    assert [json.loads(line)["stages"][0]["state"] for line in out.getvalue().splitlines()] == ["Running"]
     assert "was deleted" in ended.err
 
 
