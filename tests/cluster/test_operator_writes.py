@@ -31,7 +31,7 @@ class Hand:
         cluster.apply(small(), namespace=namespace)
         self.connection: Connection = connect(cluster)
         self.cache = Cache()
-        self.writer = Writer(self.connection, may_write=lambda: None, seconds=10)
+        self.writer = Writer(self.connection, may_write=lambda: None, seconds=60)
         self.actor = Actor(self.connection, self.writer, self.cache)
         self.fusejob: Any = self.connection.find("FuseJob", namespace, "small")
         owner = Owner("small", namespace, self.fusejob["metadata"]["uid"])
@@ -115,6 +115,7 @@ def test_a_foreground_deletion_is_known_as_going_on_and_takes_the_pods(hand: Han
     (known,) = hand.cache.observed(hand.fusejob["metadata"]["uid"]).jobs
     assert known["metadata"]["deletionTimestamp"]
     until(lambda: not hand.cluster.list("pods", hand.namespace, selector), "no pod")
+    until(lambda: not hand.cluster.list("jobs", hand.namespace), "no Job, which goes a moment later")
     hand.actor.do(hand.fusejob, Delete("Job", hand.name, job["metadata"]["uid"], "Foreground"))  # gone: nothing to do
     assert hand.cache.observed(hand.fusejob["metadata"]["uid"]).jobs == ()
 
@@ -154,7 +155,7 @@ def test_a_fusejob_is_deleted_with_its_children(hand: Hand) -> None:
     hand.create()
     hand.actor.do(hand.fusejob, DeleteFuseJob(hand.fusejob["metadata"]["uid"]))
     until(lambda: not hand.cluster.list("fusejobs", hand.namespace), "no FuseJob")
-    assert hand.cluster.list("jobs", hand.namespace) == []
+    until(lambda: not hand.cluster.list("jobs", hand.namespace), "no Job")
 
 
 def test_a_fusejob_of_that_name_that_was_made_anew_is_not_deleted(hand: Hand) -> None:
