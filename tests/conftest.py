@@ -27,6 +27,11 @@ for _name in (
 ):
     os.environ.pop(_name, None)
 
+# Servers of tests are on this machine, and no proxy that the rest of the network is behind reaches them.
+if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
+    for _name in ("NO_PROXY", "no_proxy"):
+        os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1", "localhost"]))
+
 pytest_plugins = [
     "tests.s3_server",
     "tests.cluster.fixtures",
