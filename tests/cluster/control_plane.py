@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import ssl
@@ -86,7 +87,7 @@ class ControlPlane:
             try:
                 with urllib.request.urlopen(request, timeout=2, context=authority) as answer:
                     return bool(answer.read() == b"ok")
-            except OSError:
+            except (OSError, http.client.HTTPException):
                 return False
 
         self._servers.wait_until(ready, what="API server", needs=needs, seconds=_START_SECONDS)
@@ -193,4 +194,6 @@ def running() -> Iterator[Cluster]:
             keys.write_kubeconfigs(server)
             plane = ControlPlane(servers, keys, Endpoints(*ports), programs, server)
             plane.start()
-        yield Cluster(keys.kubeconfig(pki.ADMIN), 1, directory, plane)
+            cluster = Cluster(keys.kubeconfig(pki.ADMIN), 1, directory, plane)
+            cluster.kubectl("wait", "--for=create", "namespace/default", "--timeout=90s")  # made a moment later
+        yield cluster

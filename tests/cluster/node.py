@@ -83,7 +83,9 @@ class Node:
 
     def publish(self, port: int) -> str:
         """Makes a port of the machine's loopback reachable from pods; gives its HOST:PORT there."""
-        self._relay(f"in-{port}", self._network_namespace, f"{ADDRESS}:{port}", _OUTSIDE, f"127.0.0.1:{port}")
+        name, ready = f"in-{port}", self._directory / f"relay-in-{port}.ready"
+        self._relay(name, self._network_namespace, f"{ADDRESS}:{port}", _OUTSIDE, f"127.0.0.1:{port}", str(ready))
+        self._servers.wait_until(ready.exists, what="a port", needs=(f"relay-{name}",), seconds=_START_SECONDS)
         return f"{ADDRESS}:{port}"
 
     def expose(self, port: int, target: str) -> None:
@@ -110,7 +112,7 @@ class Node:
         unshare = ["unshare", *spaces, "--fork", "--kill-child", "--mount-proc", "--", *program]
         parent = self._servers.start("node", unshare)
         ready = self._directory / "node-ready"
-        self._servers.wait_until(ready.exists, what="the node's namespaces", needs=("node",), seconds=20)
+        self._servers.wait_until(ready.exists, what="the node's namespaces", needs=("node",), seconds=_START_SECONDS)
         return children(parent)[0]
 
     def _relay(self, name: str, *ends: str) -> None:

@@ -127,8 +127,9 @@ def run_directory() -> Iterator[Path]:
 
 def _remove_abandoned() -> None:
     for owner in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/owner"):
-        if owner.read_text().isdigit() and not Path(f"/proc/{owner.read_text()}").exists():
-            shutil.rmtree(owner.parent, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its own process ended it meanwhile
+            if owner.read_text().isdigit() and not Path(f"/proc/{owner.read_text()}").exists():
+                shutil.rmtree(owner.parent, ignore_errors=True)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""`relay.py LISTEN_NETNS HOST:PORT CONNECT_NETNS HOST:PORT`: a TCP port of one network namespace, served from another.
+"""`relay.py LISTEN_NETNS HOST:PORT CONNECT_NETNS HOST:PORT [READY]`: a TCP port of one network namespace, served from
+another; the file READY is made when it can be connected to.
 
 Run as a program, with the standard library alone. A network namespace is named by a file such as /proc/1/ns/net.
 """
@@ -19,10 +20,12 @@ _PIECE = 1 << 18
 
 def main() -> None:
     """Serves until killed."""
-    listen_netns, listen_at, connect_netns, connect_to = sys.argv[1:]
+    listen_netns, listen_at, connect_netns, connect_to, *ready = sys.argv[1:]
     listening, connecting = (os.open(Path(netns), os.O_RDONLY) for netns in (listen_netns, connect_netns))
     _enter(listening)
     listener = socket.create_server(_address(listen_at), backlog=128)
+    for file in ready:
+        Path(file).touch()
     _enter(connecting)  # a socket stays where it was made; threads start where this one is
     while True:
         client, _ = listener.accept()
