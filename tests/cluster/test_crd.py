@@ -16,6 +16,7 @@ from fusechat.errors import SpecError, SpecProblem
 from fusechat.generated import ROOT
 from fusechat.spec.load import ON_A_CLUSTER, load_job, parse_job
 from tests.cluster.cluster import Cluster, CommandError
+from tests.cluster.operators import wait_until_served
 from tests.spec_cases import Case, cases
 from tests.spec_documents import nearly_valid_jobs
 
@@ -64,8 +65,8 @@ class Api:
 def cluster(control_plane: Cluster) -> Cluster:
     """A control plane that knows FuseJobs."""
     control_plane.kubectl("apply", "--server-side", "--force-conflicts", f"--filename={CRD}")
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/fusejobs.fusechat.dev", "--timeout=30s")
-    control_plane.kubectl("wait", "--for=create", "namespace/default", "--timeout=30s")
+    wait_until_served(control_plane)
+    control_plane.kubectl("wait", "--for=create", "namespace/default", "--timeout=100s")
     return control_plane
 
 
