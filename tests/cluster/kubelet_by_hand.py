@@ -27,7 +27,7 @@ from fusechat.plan.stages import PLAN_FORMAT_VERSION
 from fusechat.spec.job import FuseJob
 
 Pod = dict[str, Any]
-_SECONDS = 10.0
+_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class KubeletByHand:
     ran: list[tuple[str, str, str]] = field(default_factory=list)
     """Stage, attempt and index of every pod that ended well, in order."""
     last_error: str = ""
+    _ended: set[str] = field(default_factory=set)
     _done: dict[str, set[str]] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -126,7 +127,9 @@ class KubeletByHand:
     def _remember(self, pod: Pod) -> None:
         labels = pod["metadata"]["labels"]
         index = _index(pod)
-        self.ran.append((labels[names.STAGE], labels[names.ATTEMPT], index))
+        if pod["metadata"]["uid"] not in self._ended:  # it is ended again where the patch got no answer
+            self._ended.add(pod["metadata"]["uid"])
+            self.ran.append((labels[names.STAGE], labels[names.ATTEMPT], index))
         job = self.connection.read(RESOURCES["Job"].path(self.namespace, labels["batch.kubernetes.io/job-name"]))
         done = self._done.setdefault(labels[names.DIGEST], set())
         done.add(index)

@@ -106,7 +106,7 @@ def test_workers_are_followed_side_by_side_until_the_stage_ends(job: Job, namesp
         job.report(extract_a="Running")
         job.wait("extract-a", "Complete")
         job.report(extract_a="Complete")
-        out, _ = following.communicate(timeout=60)
+        out, _ = following.communicate(timeout=300)
     assert following.returncode == 0
     for index in (0, 1):
         own = [line.removeprefix(f"[{index}] ") for line in out.splitlines() if line.startswith(f"[{index}] ")]

