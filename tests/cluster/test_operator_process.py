@@ -25,7 +25,7 @@ def test_it_waits_for_the_crd_and_lives_through_faults(tmp_path: Path, control_p
 def _live_through_faults(cluster: Cluster, namespace: str, directory: Path) -> None:
     with installation(cluster, namespace, directory) as installed:
         cluster.kubectl("delete", f"--filename={CRD_FILE}")
-        operator = installed.start("--lease-seconds=60", "--renew-seconds=40")
+        operator = installed.start()
         until(lambda: "is the CRD installed" in operator.log_file.read_text(), "it says what is missing")
         assert operator.answer("/readyz")[0] == 503
         assert operator.answer("/healthz")[0] == 200
@@ -51,7 +51,7 @@ def test_without_rights_it_ends_and_says_so(control_plane: Cluster, namespace: s
     with installation(control_plane, namespace, tmp_path) as installed:
         control_plane.delete("rolebinding", f"{ACCOUNT}-{namespace}", namespace)
         operator = installed.start()
-        assert operator.process.wait(30) == 77
+        assert operator.process.wait(120) == 77
         assert "forbidden" in operator.log_file.read_text()
 
 
@@ -70,7 +70,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         f"--health-address=127.0.0.1:{taken.server_port}", "--metrics-address=127.0.0.1:0",
     ]  # fmt: skip
     ended = subprocess.run(
-        command, env={"KUBECONFIG": str(kubeconfig)}, capture_output=True, text=True, timeout=60, check=False
+        command, env={"KUBECONFIG": str(kubeconfig)}, capture_output=True, text=True, timeout=180, check=False
     )
     taken.server_close()
     assert ended.returncode == 78

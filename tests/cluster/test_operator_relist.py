@@ -17,7 +17,7 @@ def _run(cluster: Cluster, namespace: str, directory: Path) -> None:
     kubelet = KubeletByHand(connect(cluster), namespace)
     kubelet.ends = lambda pod: Ends() if pod["metadata"]["labels"][names.STAGE] == "prepare" else None
     with gate(*server_of(cluster)) as way, installation(cluster, namespace, directory) as installed, kubelet:
-        lease = ("--lease-seconds=90", "--renew-seconds=60", "--retry-seconds=2")
+        lease = ("--lease-seconds=300", "--renew-seconds=240")
         operator = installed.start(*lease, server=way.url).wait_until_leading()
         cluster.apply(small(), namespace=namespace)
         wait_for_stage(cluster, namespace, "extract-one", "Running")
@@ -34,7 +34,7 @@ def _run(cluster: Cluster, namespace: str, directory: Path) -> None:
         cluster.start_api_server()
         way.open(lossy=True)
 
-        again = until(lambda: _job(cluster, namespace, job["metadata"]["uid"]), "another Job", 60)
+        again = until(lambda: _job(cluster, namespace, job["metadata"]["uid"]), "another Job")
         assert again["metadata"]["name"] == job["metadata"]["name"]
         assert operator.metric("fusechat_watch_missed_total") > before
         kubelet.ends = lambda _pod: Ends()
