@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -48,8 +49,14 @@ class Progress:
 
     @staticmethod
     def write(line: Mapping[str, Any]) -> None:
-        """One marked line."""
-        print(json.dumps(line), flush=True)
+        """One marked line, if anybody reads it: a stage whose runner was killed still saves what it has."""
+        try:
+            print(json.dumps(line), flush=True)
+        except BrokenPipeError:
+            # what is left in the buffer, and all that comes, goes nowhere
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from fusechat.stages.ending import Ending
 from fusechat.stages.memory import lack_of_memory_explained
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
+from fusechat.storage.sweeping import remove_abandoned
 
 STAGES: Mapping[StageKind, str] = {
     "prepare": "fusechat.stages.prepare:run",
@@ -64,6 +65,7 @@ def run_planned(
         return False
     _require_inputs(storage, plan, stage)
     run = _load(stage)
+    remove_abandoned(cache_directory())
     with scratch_directory(stage.name) as scratch:
         context = StageContext(
             plan,

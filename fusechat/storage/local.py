@@ -109,18 +109,6 @@ class LocalStorage:
     def local_path(self, key: str) -> Path:
         return self._path(key)
 
-    def remove_unfinished(self, prefix: str, *, before: float) -> int:
-        """Removes what killed writers left below the directory `prefix`, last written `before` (seconds since the
-        epoch); gives its bytes. A writer at work keeps its file young."""
-        removed = 0
-        for path in (self._root / prefix).rglob(f".*{_UNFINISHED}"):
-            with suppress(MissingInputError), local_errors(path):
-                status = path.stat()
-                if status.st_mtime < before:
-                    path.unlink()
-                    removed += status.st_size
-        return removed
-
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
 
@@ -179,6 +167,11 @@ def unfinished_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             unfinished.unlink()
+
+
+def is_unfinished(name: str) -> bool:
+    """A file's name is one of `unfinished_file`; boto3 appends to it while it downloads."""
+    return name.startswith(".") and _UNFINISHED in name
 
 
 def publish(unfinished: Path, path: Path, *, if_absent: bool) -> bool:
@@ -240,7 +233,7 @@ def _files(directory: Path) -> Iterator[tuple[Path, int]]:
     for parent, _, names in os.walk(directory, onerror=refused, followlinks=True):
         for name in names:
             path = Path(parent, name)
-            if name.startswith(".") and name.endswith(_UNFINISHED):
+            if is_unfinished(name):
                 continue
             with suppress(FileNotFoundError):
                 status = path.stat()

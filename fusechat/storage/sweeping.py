@@ -1,11 +1,14 @@
-"""Removing what killed writers left in a finished stage's directory."""
+"""Removing what killed writers left: in a finished stage's directory, and half-written files anywhere."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
-from fusechat.storage.local import LocalStorage
+from fusechat.storage.local import is_unfinished
 from fusechat.storage.manifest import part_or_none
 from fusechat.storage.outputs import StageDirectory
 
@@ -38,6 +41,23 @@ def _remove_unnamed(stage: StageDirectory, sizes: Mapping[str, int], named: set[
 
 
 def _remove_unfinished(stage: StageDirectory) -> int:
-    if not isinstance(stage.storage, LocalStorage):
-        return 0
-    return stage.storage.remove_unfinished(f"{stage.key}/", before=time.time() - _ABANDONED_SECONDS)
+    directory = stage.storage.local_path(stage.key)
+    return 0 if directory is None else remove_abandoned(directory)
+
+
+def remove_abandoned(directory: Path) -> int:
+    """Removes unfinished files below a local directory that nobody has written to for an hour; gives their bytes.
+
+    A cache that outlives its pods would fill up with them. What this process may not remove stays.
+    """
+    removed = 0
+    oldest = time.time() - _ABANDONED_SECONDS
+    for parent, _, names in os.walk(directory):
+        for path in (Path(parent, name) for name in names if is_unfinished(name)):
+            # others may be sweeping too
+            with suppress(FileNotFoundError, PermissionError):
+                status = path.stat()
+                if status.st_mtime < oldest:
+                    path.unlink()
+                    removed += status.st_size
+    return removed

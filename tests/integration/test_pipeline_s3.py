@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -26,6 +28,9 @@ pytestmark = pytest.mark.slow
 MADE = ("prepare", "extract", "align", "fuse", "merge")
 STAGES = ["prepare", "extract-pivot", "extract-a", "extract-b", "align-a", "align-b", "fuse-a", "fuse-b"]
 STAGES += ["merge-varm", "merge-linear"]
+
+ABANDONED = {".1-half.unfinished": 9000.0, ".1-half.unfinished.A1b2": 9000.0, ".2-half.unfinished": 0.0}
+"""Half-written files in the cache, and how many seconds ago they were last written to."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,11 @@ def stored(
             storage={"uri": f"s3://{bucket}/prefix", "s3": {"endpoint": s3.endpoint, "region": "us-east-1"}},
             fusion=SPEC["fusion"] | {"targets": ["Pairwise"]},
         )
+        for name, age in ABANDONED.items():
+            half = directory / "cache" / "inputs" / name
+            half.parent.mkdir(parents=True, exist_ok=True)
+            half.write_bytes(b"half")
+            os.utime(half, (time.time() - age,) * 2)
         in_bucket = InBucket(job, s3.client(), bucket)
         in_bucket.run()
         yield in_bucket
@@ -128,6 +138,12 @@ def _timeless(name: str) -> bool:
 def test_a_second_run_runs_nothing_and_checkpoints_are_gone(stored: InBucket) -> None:
     assert stored.run().stages("cached") == STAGES
     assert stored.keys("checkpoints/") == []
+
+
+def test_what_killed_stages_left_in_the_cache_goes_when_it_is_old(stored: InBucket) -> None:
+    assert {path.name for path in (stored.job.file.parent / "cache" / "inputs").glob(".*half*")} == {
+        ".2-half.unfinished"
+    }
 
 
 def test_only_a_damaged_chunk_is_made_again(stored: InBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
