@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -19,6 +19,7 @@ from tests.cluster.cluster import until
 from tests.cluster.demo_job import Bucket
 from tests.cluster.fusejobs import Manifest, condition, stage
 from tests.cluster.user import SECONDS, User
+from tests.e2e.held import Held, hold
 
 GANG = "fuse-a"
 """The stage that two pods carry out."""
@@ -38,8 +39,16 @@ def uids(items: list[Manifest]) -> set[str]:
     return {item["metadata"]["uid"] for item in items}
 
 
+@dataclass(frozen=True)
+class Standing:
+    """The FuseJob while both its training processes stand still in the midst of training."""
+
+    job: Manifest
+    training: Held
+
+
 @pytest.fixture(scope="session")
-def gang_training(user: User, tiny_bucket: Bucket, tiny_complete: Manifest) -> Manifest:
+def gang_training(user: User, tiny_bucket: Bucket, tiny_complete: Manifest) -> Standing:
     """It has written a checkpoint and stands still. What comes before training is there."""
     assert stage(tiny_complete, "align-a")["state"] == "Complete"
     fusion = {"nodes": 2, "processesPerNode": 1, "deepspeed": {"zeroStage": 2}, "epochs": 60, "saveSteps": 5}
@@ -47,13 +56,17 @@ def gang_training(user: User, tiny_bucket: Bucket, tiny_complete: Manifest) -> M
     return _stopped_after_a_checkpoint(user, tiny_bucket)
 
 
-def _stopped_after_a_checkpoint(user: User, bucket: Bucket) -> Manifest:
-    """The FuseJob, with training standing still in the midst of it."""
+def _stopped_after_a_checkpoint(user: User, bucket: Bucket) -> Standing:
+    """They are held before their first step, and come to a checkpoint by fits and starts."""
     step = _last_checkpoint(bucket)
-    user.until("gang", _trains)
-    until(lambda: _last_checkpoint(bucket) > step, "a checkpoint", SECONDS)
-    _signal(user, "STOP")
-    return user.until("gang", _trains)
+    training = hold(user.cluster, 2, r"\S*python\S* -u -m fusechat\.fusion\.train_process ")
+
+    def saved() -> bool:
+        training.run_for(0.5)
+        return _last_checkpoint(bucket) > step
+
+    until(saved, "a checkpoint", SECONDS)
+    return Standing(user.until("gang", _trains), training)
 
 
 def _trains(job: Manifest) -> bool:
@@ -64,13 +77,6 @@ def _last_checkpoint(bucket: Bucket) -> int:
     """Its step; 0 if there is none."""
     steps = [key.rpartition("/step-")[2] for key in bucket.keys("outputs/checkpoints/") if key.endswith("/commit.json")]
     return max((int(step.partition("/")[0]) for step in steps), default=0)
-
-
-def _signal(user: User, name: str) -> None:
-    """To both training processes. Those of torchrun and of the stages go on, as they heed signals themselves."""
-    pids = user.cluster.node_exec("pgrep", "--full", r"python -u -m fusechat\.fusion\.train_process").split()
-    assert len(pids) == 2
-    user.cluster.node_exec("kill", f"-{name}", *pids)
 
 
 def _operators(user: User) -> list[Manifest]:
@@ -85,15 +91,15 @@ def _leader(user: User) -> str:
 
 
 @pytest.fixture(scope="session")
-def gang_upgraded(user: User, gang_training: Manifest) -> Seen:
+def gang_upgraded(user: User, gang_training: Standing) -> Seen:
     """`helm upgrade` with another log level: every operator pod is replaced."""
-    before, operators = user.of("pods", gang_training, GANG), uids(_operators(user))
+    before, operators = user.of("pods", gang_training.job, GANG), uids(_operators(user))
     flags = ("--reuse-values", "--set=log.level=debug", "--wait")
     chart = str(installation.CHART)
     user.cluster.helm("upgrade", "fusechat", chart, f"--namespace={installation.NAMESPACE}", *flags)
     until(lambda: not operators & uids(_operators(user)), "the end of the old operators", SECONDS)
     until(lambda: _leads_one_of(user, _operators(user)), "a leader of the new version", SECONDS)
-    return Seen(before, user.of("pods", gang_training, GANG), _now(user, "gang"))
+    return Seen(before, user.of("pods", gang_training.job, GANG), _now(user, "gang"))
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +115,7 @@ def gang_bereft(user: User, gang_upgraded: Seen) -> Seen:
 
 
 @pytest.fixture(scope="session")
-def gang_drained(user: User, tiny_bucket: Bucket, gang_bereft: Seen) -> Manifest:
+def gang_drained(user: User, tiny_bucket: Bucket, gang_training: Standing, gang_bereft: Seen) -> Standing:
     """The node gives up the gang, and takes it again once it is uncordoned; training stands still in its second run."""
     (node,) = user.cluster.list("nodes")
     name = node["metadata"]["name"]
@@ -117,18 +123,19 @@ def gang_drained(user: User, tiny_bucket: Bucket, gang_bereft: Seen) -> Manifest
     drain = ["drain", name, f"--pod-selector={selector}", "--delete-emptydir-data", "--timeout=300s"]
     with _meanwhile(user.cluster.kubectl, *drain):
         _stopping(user, gang_bereft.job)
-        _signal(user, "CONT")
+        gang_training.training.release_once_asked()
     user.cluster.kubectl("uncordon", name)
-    return _stopped_after_a_checkpoint(user, tiny_bucket)
+    again = _stopped_after_a_checkpoint(user, tiny_bucket)
+    return replace(again, job=user.until("gang", lambda job: _trains(job) and stage(job, GANG).get("preemptions")))
 
 
 @pytest.fixture(scope="session")
-def gang_suspended(user: User, gang_drained: Manifest) -> Manifest:
+def gang_suspended(user: User, gang_drained: Standing) -> Manifest:
     """By `fusechat suspend`, in the midst of training."""
     user.fusechat("suspend", "gang")
-    _stopping(user, gang_drained)
-    _signal(user, "CONT")
-    until(lambda: not user.of("pods", gang_drained, GANG), "the end of the gang's pods", SECONDS)
+    _stopping(user, gang_drained.job)
+    gang_drained.training.release_once_asked()
+    until(lambda: not user.of("pods", gang_drained.job, GANG), "the end of the gang's pods", SECONDS)
     return user.until("gang", lambda job: condition(job, "Suspended") == "True")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.fusejobs import Manifest, condition, stage
 from tests.cluster.user import User
-from tests.e2e.gang_steps import GANG, Seen, uids
+from tests.e2e.gang_steps import GANG, Seen, Standing, uids
 
 pytestmark = pytest.mark.timeout(1200, func_only=True)
 
@@ -29,10 +29,10 @@ def test_the_leading_operator_is_killed_and_another_goes_on(
 
 
 def test_a_node_drained_under_a_gang_is_a_preemption_and_no_attempt(
-    gang_drained: Manifest, gang_trained: Manifest
+    gang_drained: Standing, gang_trained: Manifest
 ) -> None:
-    assert stage(gang_drained, GANG)["preemptions"] == 1
-    assert "attempt" not in stage(gang_drained, GANG)
+    assert stage(gang_drained.job, GANG)["preemptions"] == 1
+    assert "attempt" not in stage(gang_drained.job, GANG)
     assert stage(gang_trained, GANG)["preemptions"] == 1
     assert "attempt" not in stage(gang_trained, GANG)
 

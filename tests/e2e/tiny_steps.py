@@ -16,6 +16,7 @@ from tests.cluster.cluster import until
 from tests.cluster.demo_job import Bucket
 from tests.cluster.fusejobs import Manifest, condition, stage
 from tests.cluster.user import SECONDS, User
+from tests.e2e.held import hold
 
 _NOWHERE = {"stages": ["extract-a"], "nodeSelector": {"example.org/pool": "gone"}}
 _CRAMPED = {
@@ -86,9 +87,11 @@ def tiny_interrupted(user: User, tiny_bucket: Bucket, tiny_suspended_twice: Mani
     """Mended of the node selector, it is suspended in the midst of `fuse-a`, which one pod carries out."""
     assert condition(tiny_suspended_twice, "Suspended") == "False"
     user.apply(tiny_job.job(tiny_bucket, "tiny", _CRAMPED))
+    training = hold(user.cluster, 1, r"\S*python\S* \S*fusechat stage fuse-a ")
     user.until("tiny", lambda job: stage(job, "fuse-a").get("state") == "Running")
     user.fusechat("suspend", "tiny")
     suspended = user.until("tiny", lambda job: condition(job, "Suspended") == "True")
+    training.release_once_signalled()
     until(lambda: not user.of("pods", suspended, "fuse-a"), "the end of the pod", SECONDS)
     (job,) = user.of("jobs", suspended, "fuse-a")
     return Interrupted(user.until("tiny", lambda job: condition(job, "Suspended") == "True"), job)
@@ -164,5 +167,9 @@ def _none(user: User, kind: str, job: Manifest) -> bool:
 def tiny_outlived(user: User, tiny_remade: Remade) -> None:
     """A time to live is set, and over at once. Raises TimeoutError where it does not go."""
     user.kubectl("patch", "fusejob", "tiny", "--type=merge", '--patch={"spec":{"ttlSecondsAfterFinished":0}}')
-    until(lambda: not user.cluster.list("fusejobs", user.namespace), "the FuseJob's end", SECONDS)
+    until(lambda: "tiny" not in _names(user), "the FuseJob's end", SECONDS)
     _until_childless(user, tiny_remade.edit.job)
+
+
+def _names(user: User) -> list[str]:
+    return [job["metadata"]["name"] for job in user.cluster.list("fusejobs", user.namespace)]
