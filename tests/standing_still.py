@@ -43,8 +43,8 @@ class Standstill:
         return {"PYTHONPATH": path, "TEST_STANDSTILL": json.dumps(place | {"once": once, "signal": int(self.signal)})}
 
 
-def at_step(step: int, rank: int) -> Standstill:
-    """That rank of a training, once the step's record is written."""
+def at_step(step: int, rank: int | None) -> Standstill:
+    """That rank of a training (None: a training without ranks), once the step's record is written."""
     return Standstill("fusechat.fusion.trainer", "FusionTrainer._record", call=step, rank=rank)
 
 
@@ -56,6 +56,11 @@ def until_standing(process: int) -> int:
         return next(_standing(process), None)
 
     return until(look, f"nothing at or below {process} stands still")
+
+
+def standing(process: int) -> list[int]:
+    """The processes at or below that one that stand still."""
+    return list(_standing(process))
 
 
 def until_asked(process: int, number: signal.Signals) -> None:

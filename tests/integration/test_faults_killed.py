@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.integration.faults import driver
-from tests.integration.faults.driver import Fault, descendants
+from tests.integration.faults.driver import Fault
 from tests.integration.faults.job import TinyJob
 
 pytestmark = pytest.mark.slow
@@ -125,26 +120,3 @@ def test_a_stage_killed_again_and_again_gets_there(job: TinyJob, undisturbed: Ti
     job.complete()
     assert job.content() == undisturbed.content()
     assert len(set(job.attempts("extract-a").values())) == 5
-
-
-def test_a_stage_that_is_killed_during_a_run_is_tried_again(job: TinyJob, undisturbed: TinyJob) -> None:
-    job.remove("align-b")
-    killed: list[int] = []
-    threading.Thread(target=_kill_first, args=("align-b", killed), daemon=True).start()
-    ran = job.complete()
-    (failed,) = [event for event in ran.events if event["event"] == "failed"]
-    assert (failed["stage"], failed["exitCode"], failed["retrying"]) == ("align-b", KILLED, True)
-    assert len(killed) == 1
-    assert ran.stages("started") == ["align-b", "align-b"]
-    assert job.content() == undisturbed.content()
-
-
-def _kill_first(stage: str, killed: list[int]) -> None:
-    """Kills the first process below this one whose command line names the stage."""
-    while not killed:
-        for child in descendants(os.getpid()):
-            with suppress(OSError):
-                if f"\0stage\0{stage}\0" in Path(f"/proc/{child}/cmdline").read_text():
-                    os.kill(child, signal.SIGKILL)
-                    killed.append(child)
-        time.sleep(0.01)

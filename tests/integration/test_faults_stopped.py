@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from tests.integration.faults import driver
 from tests.integration.faults.driver import Fault, descendants
 from tests.integration.faults.job import SPEC, Inputs, TinyJob
+from tests.standing_still import Standstill, at_step, go_on, hears, standing, until_standing
 
 pytestmark = pytest.mark.slow
 
@@ -26,18 +26,20 @@ PATIENCE = 120.0
 
 @pytest.fixture
 def longer(job: TinyJob, tiny_inputs: Inputs) -> TinyJob:
-    """The same job with so many epochs that training can be met at work; its targets are not there yet."""
-    fusion = SPEC["fusion"] | {"epochs": 500, "saveSteps": 10, "targets": ["Pairwise"]}
+    """The same job with so many epochs that training is met at work; its targets are not there yet, and no checkpoint
+    is due before the end."""
+    fusion = SPEC["fusion"] | {"epochs": 1000, "saveSteps": 1_000_000, "targets": ["Pairwise"]}
     return tiny_inputs.job(job.storage.parent, fusion=fusion)
 
 
-def start(job: TinyJob, *, start_new_session: bool = False) -> subprocess.Popen[str]:
+def start(job: TinyJob, *, start_new_session: bool = False, **environment: str) -> subprocess.Popen[str]:
     """`fusechat run` as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "fusechat.cli", "run", str(job.file), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | environment,
         start_new_session=start_new_session,
     )
 
@@ -94,9 +96,8 @@ def test_a_stopped_run_saves_a_checkpoint_and_the_next_goes_on_from_it(number: s
     wait_for(lambda: not alive(below), "the end of all children")
     commits = {path.parent for path in (longer.storage / "checkpoints").rglob("commit.json")}
     digests = {path.relative_to(longer.storage / "checkpoints").parts[0] for path in commits}
-    assert len(digests) == 2, "each of the two targets saved one"
+    assert len(digests) == 2, "each of the two targets saved one, where none was due"
     steps = {digest: max(_step(path) for path in commits if digest in path.parts) for digest in digests}
-    assert any(step % 10 for step in steps.values()), "where none was due"
     for stage in ("fuse-a", "fuse-b"):
         log = (longer.storage / "logs").rglob(f"{stage}.0.log")
         assert "a checkpoint was saved" in max(log, key=lambda path: path.stat().st_mtime).read_text()
@@ -111,24 +112,29 @@ def _step(directory: Path) -> int:
     return int(directory.name.removeprefix("step-"))
 
 
-def test_ctrl_c_in_the_first_seconds_shows_no_traceback(job: TinyJob) -> None:
+def test_ctrl_c_in_the_first_seconds_shows_no_traceback(longer: TinyJob) -> None:
     """A terminal sends it to every process of the group, also to the server that is still importing."""
-    job.remove(*REMOVED)
-    process = start(job, start_new_session=True)
+    longer.remove("extract-b", "align-b")
+    process = start(longer, start_new_session=True)
     assert process.stdout is not None
     next(event for event in events(process.stdout) if event["event"] == "started")
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, errors
-    assert "Traceback" not in errors + "".join(path.read_text() for path in job.storage.rglob("imports.log"))
+    assert "Traceback" not in errors + "".join(path.read_text() for path in longer.storage.rglob("imports.log"))
 
 
 def test_a_killed_runner_leaves_nobody_behind(longer: TinyJob) -> None:
-    process = start(longer)
-    until_training(process)
-    below = descendants(process.pid)
+    """Both stages are at their first step, and due to tell of the next, when nobody reads it any more."""
+    process = start(longer, **at_step(1, rank=None).environment)
+    wait_for(lambda: len(standing(process.pid)) == 2, "both targets at a step")
+    stages, below = standing(process.pid), descendants(process.pid)
     assert len(below) >= 3, "the fork server and two stages"
     process.kill()
+    process.wait()
+    time.sleep(0.6)  # a stage tells of its progress twice a second
+    for stage in stages:
+        go_on(stage)
     process.communicate()
     wait_for(lambda: not alive(below), "the end of all children")
     commits = {path.relative_to(longer.storage).parts[1] for path in longer.storage.rglob("checkpoints/**/commit.json")}
@@ -176,9 +182,12 @@ def test_sigterm_to_a_stage_that_is_still_importing(job: TinyJob) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | Standstill("torch").environment,
     )
-    wait_for(lambda: _hears(process.pid, signal.SIGTERM), "listening to SIGTERM")
+    assert until_standing(process.pid) == process.pid
+    assert hears(process.pid, signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
+    go_on(process.pid)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143
     assert "Stopped by SIGTERM" in errors
@@ -186,13 +195,17 @@ def test_sigterm_to_a_stage_that_is_still_importing(job: TinyJob) -> None:
     assert not list((job.storage / "stages").glob("extract-b-*/parts/*"))
 
 
-def test_a_stage_that_somebody_stops_during_a_run_is_tried_again(job: TinyJob, undisturbed: TinyJob) -> None:
+def test_a_stage_that_somebody_stops_during_a_run_is_tried_again(
+    job: TinyJob, undisturbed: TinyJob, tmp_path: Path
+) -> None:
     job.remove("align-b")
-    process = start(job)
+    process = start(job, **_after_a_chunk(tmp_path).environment)
     assert process.stdout is not None
     told = events(process.stdout)
     next(event for event in told if event["event"] == "started" and event["stage"] == "align-b")
-    os.kill(_listening_process(process.pid, "align-b"), signal.SIGTERM)
+    stage = until_standing(process.pid)
+    os.kill(stage, signal.SIGTERM)
+    go_on(stage)
     rest = list(told)
     (failed,) = [event for event in rest if event["event"] == "failed"]
     assert (failed["stage"], failed["exitCode"], failed["retrying"]) == ("align-b", 143, True)
@@ -202,26 +215,21 @@ def test_a_stage_that_somebody_stops_during_a_run_is_tried_again(job: TinyJob, u
     assert job.content() == undisturbed.content()
 
 
-def _listening_process(above: int, stage: str) -> int:
-    """The stage's process below `above`, once it listens to SIGTERM."""
-    found: list[int] = []
-
-    def look() -> bool:
-        for pid in descendants(above):
-            with suppress(OSError):
-                named = f"\0stage\0{stage}\0" in Path(f"/proc/{pid}/cmdline").read_text()
-                if named and _hears(pid, signal.SIGTERM):
-                    found.append(pid)
-        return bool(found)
-
-    wait_for(look, "listening to SIGTERM")
-    return found[0]
+def _after_a_chunk(directory: Path, number: signal.Signals = signal.SIGSTOP) -> Standstill:
+    """In the first stage process that finishes one."""
+    return Standstill("fusechat.storage.outputs", "OutputWriter.finish_part", once=directory / "met", signal=number)
 
 
-def _hears(pid: int, number: signal.Signals) -> bool:
-    """The process has a handler of its own for the signal."""
-    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+def test_a_stage_that_is_killed_during_a_run_is_tried_again(job: TinyJob, undisturbed: TinyJob, tmp_path: Path) -> None:
+    job.remove("align-b")
+    process = start(job, **_after_a_chunk(tmp_path, signal.SIGKILL).environment)
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    told = list(events(iter(output.splitlines())))
+    (failed,) = [event for event in told if event["event"] == "failed"]
+    assert (failed["stage"], failed["exitCode"], failed["retrying"]) == ("align-b", -signal.SIGKILL, True)
+    assert [event["stage"] for event in told if event["event"] == "started"] == ["align-b", "align-b"]
+    assert job.content() == undisturbed.content()
 
 
 def test_sigterm_to_training_resumes_at_the_very_step(job: TinyJob, undisturbed: TinyJob, tmp_path: Path) -> None:
