@@ -1,17 +1,24 @@
-"""The tiny job of `tests/tiny.py` as a FuseJob on a cluster: its models and rows in a bucket, its pods small."""
+"""The tiny job of `tests/tiny.py` as a FuseJob on a cluster: its models and rows in a bucket, its pods small, with one
+model cache for all of them on a claim."""
 
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
+from fusechat.manifests.pods import USER
 from tests import tiny
 from tests.cluster.demo_job import Bucket, s3_settings
 
 _SMALL = {"requests": {"cpu": "400m", "memory": "256Mi"}}
 """Of every pod: on two cores four run side by side."""
 _FUSION = {"targets": ["Pairwise"], "lmLossWeight": 0.5, "learningRate": 1e-3, "globalBatchSize": 8}
+
+CLAIM = "models"
+"""The PersistentVolumeClaim."""
+_CACHE = {"name": "cache", "persistentVolumeClaim": {"claimName": CLAIM}}
 
 
 def upload(directory: Path, bucket: Bucket) -> None:
@@ -21,6 +28,19 @@ def upload(directory: Path, bucket: Bucket) -> None:
     client = bucket.server.client()
     for path in sorted(file for file in directory.rglob("*") if file.is_file()):
         client.upload_file(str(path), bucket.name, f"tiny/{path.relative_to(directory)}")
+
+
+def model_cache(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A PersistentVolume that is a directory of the node, and its claim. The pods' group may write."""
+    os.chown(directory, -1, USER)
+    directory.chmod(0o2770)
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    volume = common | {"capacity": {"storage": "1Gi"}, "hostPath": {"path": str(directory), "type": "Directory"}}
+    claim = common | {"resources": {"requests": {"storage": "1Gi"}}, "volumeName": f"fusechat-test-{CLAIM}"}
+    return (
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": claim["volumeName"]}, "spec": volume},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM}, "spec": claim},
+    )
 
 
 def job(bucket: Bucket, name: str, *overrides: dict[str, Any], sources: tuple[str, ...] = ("a",), **spec: Any) -> Any:
@@ -38,5 +58,5 @@ def job(bucket: Bucket, name: str, *overrides: dict[str, Any], sources: tuple[st
     found["extraction"]["workers"] = 1
     found["retry"] = {"attempts": 2}
     found["fusion"] = {**_FUSION, "epochs": 1, "microBatchSize": 4, "saveSteps": 2} | spec.pop("fusion", {})
-    found["podTemplateOverrides"] = [{"stages": ["*"], "resources": _SMALL}, *overrides]
+    found["podTemplateOverrides"] = [{"stages": ["*"], "resources": _SMALL, "volumes": [_CACHE]}, *overrides]
     return document | {"metadata": {"name": name}, "spec": found | spec}

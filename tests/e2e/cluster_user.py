@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,8 +31,24 @@ def user(operator: Installed) -> Iterator[User]:
 
 
 @pytest.fixture(scope="session")
-def tiny_bucket(user: User, cluster_s3: ClusterS3, tmp_path_factory: pytest.TempPathFactory) -> Bucket:
-    """With the tiny models; its Secret is in the user's namespace."""
+def model_cache(user: User, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory behind the claim that the tiny jobs' pods share."""
+    directory = tmp_path_factory.mktemp("model-cache")
+    volume, claim = tiny_job.model_cache(directory)
+    user.cluster.apply(volume)
+    user.cluster.apply(claim, namespace=user.namespace)
+    yield directory
+    user.cluster.kubectl("delete", "persistentvolume", volume["metadata"]["name"], "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def tiny_bucket(
+    user: User,
+    cluster_s3: ClusterS3,
+    model_cache: Path,  # noqa: ARG001
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Bucket:
+    """With the tiny models; its Secret is in the user's namespace, and the claim too."""
     made = Bucket(cluster_s3.new_bucket(), cluster_s3)
     tiny_job.upload(tmp_path_factory.mktemp("tiny"), made)
     user.cluster.apply(made.secret(), namespace=user.namespace)

@@ -3,6 +3,9 @@ kubectl as users have it. What is done is in tests/e2e/tiny_steps.py; here is wh
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
+
 import pytest
 
 from tests.cluster.demo_job import Bucket
@@ -76,6 +79,24 @@ def test_a_higher_limit_mends_it_and_nothing_that_was_complete_runs_again(
     ran = user.created("tiny")
     assert {name for name in done if ran.count(name) != 1} == {"extract-a"}, "only the Job deleted by hand came again"
     assert set(states(tiny_complete).values()) == {"Complete"}
+
+
+def test_a_claim_as_model_cache_is_filled_once_for_all_pods(
+    user: User, model_cache: Path, tiny_complete: Manifest
+) -> None:
+    weights = sorted(model_cache.glob("fusechat/inputs/*/model.safetensors"), key=_finished)
+    assert len(weights) == 2, "the pivot's and the source's"
+    first_use, later_use = (_created(user, tiny_complete, name) for name in ("extract-pivot", "fuse-a"))
+    assert first_use <= _finished(weights[0]) < later_use
+
+
+def _finished(path: Path) -> float:
+    return path.stat().st_ctime
+
+
+def _created(user: User, fusejob: Manifest, name: str) -> float:
+    (job,) = user.of("jobs", fusejob, name)
+    return datetime.fromisoformat(job["metadata"]["creationTimestamp"]).timestamp()
 
 
 def test_a_source_added_to_a_finished_job_runs_what_depends_on_it_alone(tiny_grown: Edited) -> None:
