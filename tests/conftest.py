@@ -9,6 +9,8 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import standing_still
+
 # Property tests draw the same examples each time, and no verdict hangs on how long one of them takes.
 settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
@@ -49,6 +51,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     part = "/".join(report.nodeid.partition("::")[0].split("/")[:2])
     _SECONDS[part] += report.duration
     _TESTS[part] += report.when == "call"
+
+
+def pytest_sessionfinish() -> None:
+    standing_still.end_all()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

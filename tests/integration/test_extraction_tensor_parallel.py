@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from fusechat.errors import ConfigurationError
 from fusechat.extraction.extract import extract_chunk
 from fusechat.extraction.model import ModelOptions, load_model
 from fusechat.tables import read_representations
+from tests.gang_ports import next_port
 from tests.integration.extraction_ranks import TOP_K, renderings, run_rank
 
 
@@ -34,17 +34,11 @@ def model_directory(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(model_directory: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.integration.extraction_ranks"])
-    port = _free_port()
+    port = next_port()
     gang = [context.Process(target=run_rank, args=(rank, 2, port, model_directory, tmp_path)) for rank in range(2)]
     for process in gang:
         process.start()

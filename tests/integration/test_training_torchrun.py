@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +17,7 @@ import training_inputs as inputs_of
 
 from fusechat.fusion.settings import TrainingJob
 from fusechat.fusion.train_process import first_failure
+from tests.gang_ports import next_port
 from tests.standing_still import at_step, go_on, until_asked, until_standing
 
 pytestmark = pytest.mark.slow
@@ -27,10 +27,7 @@ def launch(job: TrainingJob, extensions: Path, **environment: str) -> subprocess
     job.work_directory.mkdir(parents=True, exist_ok=True)
     path = job.work_directory / "job.json"
     path.write_text(job.to_json())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=0", f"--master-port={port}"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=0", f"--master-port={next_port()}"]
     return subprocess.Popen(
         [sys.executable, *torchrun, "-m", "fusechat.fusion.train_process", str(path)],
         stdout=subprocess.PIPE,

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from fusechat.fusion.settings import TrainingJob
+from tests.gang_ports import next_port
 
 PRELOAD = [
     "training_ranks",
@@ -69,10 +69,7 @@ def start(job: TrainingJob, world_size: int, *, fault: Fault | None = None) -> G
     job.work_directory.mkdir(parents=True, exist_ok=True)
     path = job.work_directory / "job.json"
     path.write_text(job.to_json())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    gang = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
+    gang = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(next_port()), "WORLD_SIZE": str(world_size)}
     processes = []
     for rank in range(world_size):
         ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world_size)}
