@@ -8,10 +8,8 @@ from __future__ import annotations
 import importlib
 import os
 import secrets
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from fusechat.stages.context import Progress, StageContext, Worker, stage_direct
 from fusechat.stages.disk import full_disk_explained
 from fusechat.stages.ending import Ending
 from fusechat.stages.memory import lack_of_memory_explained
+from fusechat.stages.scratch import scratch_directory
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
 from fusechat.storage.sweeping import remove_abandoned
@@ -120,16 +119,6 @@ def _require_inputs(storage: Storage, plan: Plan, stage: PlannedStage) -> None:
         state = stage_directory(storage, plan.stage(name)).completeness()
         if state.reason:
             raise DamagedInputError(f"Stage {stage.name} needs the output of {name}: {state.reason}", stage=name)
-
-
-@contextmanager
-def scratch_directory(name: str) -> Iterator[Path]:
-    """A directory for files on their way to storage; $TMPDIR chooses the disk."""
-    directory = Path(tempfile.mkdtemp(prefix=f"fusechat-{name}-"))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager

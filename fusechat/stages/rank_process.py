@@ -15,8 +15,9 @@ from fusechat.fusion.train_process import leave_failure
 from fusechat.stages.context import Progress, StageContext, Worker
 from fusechat.stages.disk import full_disk_explained
 from fusechat.stages.memory import lack_of_memory_explained
-from fusechat.stages.process import cache_directory, open_plan, scratch_directory, terminate_as_interrupt
+from fusechat.stages.process import cache_directory, open_plan, terminate_as_interrupt
 from fusechat.stages.ranks import RankWork
+from fusechat.stages.scratch import scratch_directory
 
 
 def main(arguments: list[str]) -> int:
