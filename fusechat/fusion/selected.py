@@ -16,7 +16,8 @@ from fusechat.errors import InvalidDataError
 from fusechat.fusion.examples import Example, example_of, write_examples
 from fusechat.fusion.selection import Candidates, Selection, SelectionRule, SelectionShares, select, shares
 from fusechat.fusion.targets import TargetSettings, build_targets, gold_targets
-from fusechat.tables import Alignment, read_alignments, read_representations
+from fusechat.parquet import read_alignments, read_representations
+from fusechat.tables import Alignment
 
 
 @dataclass(frozen=True)

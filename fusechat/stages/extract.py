@@ -18,6 +18,7 @@ from fusechat.chat.render import ChatTokenizer
 from fusechat.chat.vocabulary import vocabulary_of
 from fusechat.extraction.extract import BatchDone, count_non_finite, extract_chunk
 from fusechat.extraction.forward import output_size
+from fusechat.parquet import read_conversations, write_representations, write_vocabulary
 from fusechat.stages.chunks import complete_if_last, missing_chunks, run_chunks
 from fusechat.stages.clock import Clock
 from fusechat.stages.context import StageContext
@@ -25,7 +26,7 @@ from fusechat.stages.inference import load_for_inference, model_directory
 from fusechat.stages.layout import REPRESENTATIONS, TRAIN, VOCABULARY, chunk_name, parquet, part_of
 from fusechat.stages.ranks import ranks_of, run_ranks
 from fusechat.stages.splits import chunk_numbers
-from fusechat.tables import Conversation, Rendering, read_conversations, write_representations, write_vocabulary
+from fusechat.tables import Conversation, Rendering
 
 
 def run(context: StageContext) -> None:

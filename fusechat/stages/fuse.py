@@ -28,6 +28,7 @@ from fusechat.fusion.settings import (
 )
 from fusechat.fusion.targets import Tail, TargetSettings
 from fusechat.fusion.train_process import open_checkpoints
+from fusechat.parquet import read_conversations
 from fusechat.stages.clock import Clock
 from fusechat.stages.context import StageContext
 from fusechat.stages.layout import ALIGNMENTS, REPRESENTATIONS, SELECTION, TRAINING, VALIDATION, chunk_name
@@ -36,7 +37,7 @@ from fusechat.stages.splits import chunk_numbers
 from fusechat.stages.torchrun import Gang
 from fusechat.stages.training import run_training
 from fusechat.storage.reading import OutputReader
-from fusechat.tables import Rendering, read_conversations
+from fusechat.tables import Rendering
 
 
 def run(context: StageContext) -> None:

@@ -18,6 +18,7 @@ from fusechat.canonical import canonical_json
 from fusechat.chat.parse import ParsedRow, parse_row
 from fusechat.chat.reasons import Dropped
 from fusechat.errors import InvalidDataError
+from fusechat.parquet import write_conversations
 from fusechat.records import Malformed, data_files, read_records
 from fusechat.stages.clock import Clock
 from fusechat.stages.context import StageContext
@@ -25,7 +26,7 @@ from fusechat.stages.layout import STATISTICS, TRAIN, VALIDATION, chunk_name
 from fusechat.stages.pinned import fetch_dataset
 from fusechat.stages.splits import split_conversations
 from fusechat.storage.base import FileEntry
-from fusechat.tables import Conversation, Message, write_conversations
+from fusechat.tables import Conversation, Message
 
 SPLITS = (TRAIN, VALIDATION)
 _EXAMPLES = 3

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fusechat.parquet import read_conversations
 from fusechat.stages.layout import chunk_name, chunk_number
 from fusechat.storage.reading import OutputReader
-from fusechat.tables import Conversation, read_conversations
+from fusechat.tables import Conversation
 
 
 def split_conversations(reader: OutputReader, split: str) -> Iterator[Conversation]:

@@ -10,7 +10,8 @@ import torch
 
 from fusechat.extraction.extract import extract_chunk
 from fusechat.extraction.model import ModelOptions, load_model
-from fusechat.tables import Rendering, write_representations
+from fusechat.parquet import write_representations
+from fusechat.tables import Rendering
 
 TOP_K = 5
 

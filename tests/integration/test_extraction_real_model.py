@@ -15,7 +15,8 @@ from fusechat.evaluation.bits_per_byte import bits_per_byte, score_conversations
 from fusechat.extraction.extract import extract_chunk
 from fusechat.extraction.forward import output_size
 from fusechat.extraction.model import ModelOptions, load_model
-from fusechat.tables import Conversation, Message, Rendering, read_representations, write_representations
+from fusechat.parquet import read_representations, write_representations
+from fusechat.tables import Conversation, Message, Rendering
 from tests.tokenizer_families import chat_tokenizer
 
 pytestmark = [pytest.mark.real_model, pytest.mark.slow]

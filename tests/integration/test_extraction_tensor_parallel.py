@@ -13,7 +13,7 @@ import transformers
 from fusechat.errors import ConfigurationError
 from fusechat.extraction.extract import extract_chunk
 from fusechat.extraction.model import ModelOptions, load_model
-from fusechat.tables import read_representations
+from fusechat.parquet import read_representations
 from tests.gang_ports import next_port
 from tests.integration.extraction_ranks import TOP_K, renderings, run_rank
 

@@ -15,14 +15,8 @@ from fusechat.fusion.examples import Example, ExampleStore, gold_examples, write
 from fusechat.fusion.selected import FusionInputs, read_candidates, write_selected_examples
 from fusechat.fusion.selection import SelectionRule, select
 from fusechat.fusion.targets import TargetSettings, build_targets
-from fusechat.tables import (
-    Alignment,
-    Rendering,
-    Representation,
-    RowStatus,
-    write_alignments,
-    write_representations,
-)
+from fusechat.parquet import write_alignments, write_representations
+from fusechat.tables import Alignment, Rendering, Representation, RowStatus
 
 VOCABULARY, TOP_K = 50, 4
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusechat.errors import InvalidDataError, MissingInputError
+from fusechat.parquet import read_conversations
 from fusechat.pins import DatasetPin, PinnedFile, Pins
 from fusechat.plan import Plan, build_plan
 from fusechat.spec.job import FuseJob
@@ -22,7 +23,7 @@ from fusechat.stages.process import run_stage
 from fusechat.storage import open_storage
 from fusechat.storage.inputs import locate
 from fusechat.storage.reading import OutputReader
-from fusechat.tables import Conversation, read_conversations
+from fusechat.tables import Conversation
 
 
 def chat(question: str, answer: str, **more: Any) -> dict[str, Any]:
