@@ -13,8 +13,8 @@ from fusechat.cli.output import console, print_facts
 
 if TYPE_CHECKING:
     from fusechat.cli.planning import PlannedJob
-    from fusechat.runner.local import Outcome
     from fusechat.runner.observer import Observer
+    from fusechat.runner.state import Outcome
 
 
 def run(

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import queue
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from fusechat.errors import FuseChatError, InterruptedStageError, TemporaryError
+from fusechat.errors import InterruptedStageError, TemporaryError
 from fusechat.plan import Plan, PlannedStage
-from fusechat.runner.child import Child, Events, Heard, Launcher, StopAsked
+from fusechat.runner.child import Events, Heard, Launcher, StopAsked
 from fusechat.runner.damage import withdrawal_reason
 from fusechat.runner.machine import library_environment
 from fusechat.runner.observer import Observer
 from fusechat.runner.processes import CommandLine, ForkServer
 from fusechat.runner.schedule import Machine, Task, gpus_of, startable, tasks_of
+from fusechat.runner.state import Outcome, RunState, StageFailedError, stage_failure
 from fusechat.runner.stopping import stop_requests
 from fusechat.stages.context import stage_directory
 from fusechat.storage.base import Storage
@@ -35,51 +34,6 @@ GRACE_SECONDS = 60.0
 MAX_REPAIRS = 20
 """Times that one stage is made again in one run because it was found damaged: a disk that damages everything must not
 keep the run for ever."""
-
-
-class StageFailedError(FuseChatError):
-    """A stage failed for good; carries the stage's own exit code."""
-
-    def __init__(self, message: str, *, code: int, mend: str) -> None:
-        super().__init__(message, mend=mend)
-        self.exit_code = code
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run did."""
-
-    ran: tuple[str, ...]
-    """Stages whose processes ran and completed, in order of completion."""
-    cached: tuple[str, ...]
-    """Stages that were complete before."""
-
-
-@dataclass
-class _State:
-    waiting: list[Task] = field(default_factory=list)
-    delayed: list[tuple[float, Task]] = field(default_factory=list)
-    """Tasks to try again, and when (monotonic seconds)."""
-    running: dict[str, Child] = field(default_factory=dict)
-    done: dict[str, None] = field(default_factory=dict)
-    ran: list[str] = field(default_factory=list)
-    cached: list[str] = field(default_factory=list)
-    attempts: Counter[str] = field(default_factory=Counter)
-    """Starts that count, by task."""
-    starts: Counter[str] = field(default_factory=Counter)
-    repairs: Counter[str] = field(default_factory=Counter)
-    """Times that a stage was found damaged."""
-    failure: StageFailedError | None = None
-
-    def unfinished(self, stage: PlannedStage) -> list[Task]:
-        """The stage's tasks that wait or run."""
-        tasks = [*self.waiting, *(task for _, task in self.delayed), *(child.task for child in self.running.values())]
-        return [task for task in tasks if task.stage.name == stage.name]
-
-    def forget(self, stage: PlannedStage) -> None:
-        """What has not started of the stage need not start."""
-        self.waiting = [task for task in self.waiting if task.stage.name != stage.name]
-        self.delayed = [(when, task) for when, task in self.delayed if task.stage.name != stage.name]
 
 
 class LocalExecutor:
@@ -113,7 +67,7 @@ class LocalExecutor:
         starts. InterruptedStageError after Ctrl-C or SIGTERM, when the children have saved what they had; a second one
         kills them.
         """
-        state = _State()
+        state = RunState()
         with stop_requests(self._events):
             for stage in self._plan.stages:
                 if wanted(stage):
@@ -135,14 +89,14 @@ class LocalExecutor:
             raise state.failure
         return Outcome(tuple(state.ran), tuple(state.cached))
 
-    def _prepare(self, state: _State) -> None:
+    def _prepare(self, state: RunState) -> None:
         with local_errors(self._logs):
             self._logs.mkdir(parents=True, exist_ok=True)
             # for a single stage it would not be worth its start, unless an earlier run in this process has paid for it
             if ForkServer.is_running or sum(task.stage.kind in TORCH_KINDS for task in state.waiting) > 1:
                 self._launcher.warm_up(self._environment())
 
-    def _enter(self, stage: PlannedStage, state: _State) -> None:
+    def _enter(self, stage: PlannedStage, state: RunState) -> None:
         completeness = stage_directory(self._storage, stage).completeness()
         if completeness.state is CompletenessState.COMPLETE:
             state.done[stage.name] = None
@@ -154,7 +108,7 @@ class LocalExecutor:
             self._observer.damaged(stage, completeness.reason)
         state.waiting += tasks_of(stage)
 
-    def _loop(self, state: _State, attempts: int) -> StopAsked | None:
+    def _loop(self, state: RunState, attempts: int) -> StopAsked | None:
         """Until nothing is left to do, or somebody asks to stop."""
         while state.waiting or state.delayed or state.running:
             self._start_what_can(state)
@@ -169,7 +123,7 @@ class LocalExecutor:
                 self._ended(event.task, event.exit_code, state, attempts)
         return None
 
-    def _start_what_can(self, state: _State) -> None:
+    def _start_what_can(self, state: RunState) -> None:
         if state.failure:
             state.delayed.clear()
             return
@@ -177,7 +131,7 @@ class LocalExecutor:
         for task in startable(self._plan, state.waiting, state.done, running, self._machine):
             self._start(task, state)
 
-    def _next_event(self, state: _State) -> Heard | StopAsked | None:
+    def _next_event(self, state: RunState) -> Heard | StopAsked | None:
         """None when it is time to try a delayed task again, which then waits for its turn."""
         if not state.delayed:
             return self._events.get()
@@ -189,7 +143,7 @@ class LocalExecutor:
             state.waiting.append(task)
             return None
 
-    def _start(self, task: Task, state: _State) -> None:
+    def _start(self, task: Task, state: RunState) -> None:
         state.waiting.remove(task)
         state.attempts[task.label] += 1
         state.starts[task.label] += 1
@@ -211,7 +165,7 @@ class LocalExecutor:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self._gpus[task.label]))
         return environment
 
-    def _ended(self, task: Task, code: int, state: _State, attempts: int) -> None:
+    def _ended(self, task: Task, code: int, state: RunState, attempts: int) -> None:
         child = state.running.pop(task.label)
         self._free_gpus += self._gpus.pop(task.label, [])
         # another run's process may have completed the stage while this one was failing
@@ -227,9 +181,9 @@ class LocalExecutor:
             pause = 0.5 * min(2.0 ** (state.attempts[task.label] - 1), 60.0)
             state.delayed.append((time.monotonic() + pause, task))
         elif state.failure is None:
-            state.failure = _failure(task, code, child)
+            state.failure = stage_failure(task, code, child)
 
-    def _settle(self, task: Task, state: _State, attempts: int) -> None:
+    def _settle(self, task: Task, state: RunState, attempts: int) -> None:
         """A process ended well: the stage is complete, or other workers are still at it."""
         stage, directory = task.stage, stage_directory(self._storage, task.stage)
         if stage.name in state.done:
@@ -252,7 +206,7 @@ class LocalExecutor:
                 )
             state.waiting += tasks_of(stage)
 
-    def _revisit_inputs(self, stage: PlannedStage, state: _State) -> bool:
+    def _revisit_inputs(self, stage: PlannedStage, state: RunState) -> bool:
         """Whether an input was found damaged, by the stage or now; it is made again first."""
         found = False
         for name in sorted(set(stage.inputs.values())):
@@ -273,7 +227,7 @@ class LocalExecutor:
             self._revisit_inputs(planned, state)
         return found
 
-    def _stop(self, state: _State) -> None:
+    def _stop(self, state: RunState) -> None:
         """Asks the children to save and end; kills them when their time is over, or when asked once more."""
         for child in state.running.values():
             child.terminate()
@@ -291,13 +245,3 @@ class LocalExecutor:
                 deadline = time.monotonic() + GRACE_SECONDS
             elif event.exit_code is not None:
                 state.running.pop(event.task.label, None)
-
-
-def _failure(task: Task, code: int, child: Child) -> StageFailedError:
-    last = "\n".join(f"    {line}" for line in child.log.explanation())
-    ended = f"failed with exit code {code}" if code > 0 else f"was killed by signal {-code}"
-    return StageFailedError(
-        f"Stage {task.label} {ended}.\n{last}",
-        code=code if code > 0 else TEMPORARY,
-        mend=f"The whole log: {child.log.path}. What was finished is kept; run the same command when it is mended.",
-    )
