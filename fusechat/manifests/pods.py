@@ -92,6 +92,8 @@ def _template(spec: FuseJobSpec, work: PodWork, worker: WorkerSettings) -> dict[
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # SIGTERM ends a stage even before it can listen: as process 1 it would not hear it until the grace is over
+        "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": GRACE_SECONDS.get(work.kind, OTHER_GRACE_SECONDS),
         "securityContext": {
             "runAsNonRoot": True,

@@ -124,3 +124,19 @@ def test_the_pods_of_a_gang_meet_and_have_one_name(
     assert [found["variables"]["FUSECHAT_NODE_RANK"] for found in told] == ["0", "1"]
     assert [found["met"] for found in told] == [["1"], ["0"]]
     assert {found["arguments"][-1] for found in told} == {told[0]["jobUid"]}
+
+
+def test_a_process_that_cannot_listen_yet_is_stopped_at_once(
+    node_cluster: Cluster, restricted: str, worker: WorkerSettings
+) -> None:
+    (job,) = stage(restricted, "merge-varm", worker)
+    pod = job["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 30
+    pod["containers"][0]["command"] = ["python3", "-c", "import time; time.sleep(600)"]
+    pod["activeDeadlineSeconds"] = 1
+    node_cluster.apply(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "deaf"}, "spec": pod}, namespace=restricted
+    )
+    found = node_cluster.wait_for("pod", "deaf", restricted, lambda pod: pod["status"]["phase"] == "Failed")
+    # 137 would say that it was killed after those 30 seconds
+    assert found["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 143

@@ -33,6 +33,7 @@ def test_a_pod_holds_no_kubernetes_token_and_runs_without_privileges(manifest: O
     pod, container = pod_of(manifest), container_of(manifest)
     assert pod["automountServiceAccountToken"] is False
     assert pod["enableServiceLinks"] is False
+    assert pod["shareProcessNamespace"] is True
     security = pod["securityContext"]
     assert security["runAsNonRoot"] is True
     assert {security["runAsUser"], security["runAsGroup"], security["fsGroup"]} == {10001}
