@@ -33,6 +33,11 @@ class Ending:
 
 GOOD = Ending()
 TOLD_TO_STOP = Ending(143, ErrorSummary(143, "InterruptedStage", "It was told to stop."))
+TEMPORARY = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
+BAD_DATA = Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation."))
+OUT_OF_MEMORY = Ending(71, ErrorSummary(71, "OutOfMemory", "Lower fusion.microBatchSize."))
+OOM_KILLED = Ending(137, reason="OOMKilled", text="Killed")
+DAMAGED = Ending(75, ErrorSummary(75, "DamagedInput", "rows.parquet is short", damaged="extract-p"))
 
 
 @dataclass(frozen=True)

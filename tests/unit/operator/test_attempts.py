@@ -7,15 +7,12 @@ from typing import Any
 
 import pytest
 
-from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import digests, fusejob, parsed, spec
-from tests.unit.operator.nodes import GOOD, TOLD_TO_STOP, Ending, Turn
+from tests.unit.operator.nodes import DAMAGED, GOOD, TEMPORARY, TOLD_TO_STOP, Ending, Turn
 from tests.unit.operator.simulated import Cluster
 from tests.unit.operator.store import has_ended, index_of
 
-TEMPORARY = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
 KILLED = Ending(137, text="")
-DAMAGED = Ending(75, ErrorSummary(75, "DamagedInput", "rows.parquet is short", damaged="extract-p"))
 FOUR_WORKERS = spec("a", workers=4, alignment={"workers": 4}, retry={"attempts": 3})
 
 

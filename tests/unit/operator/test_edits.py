@@ -9,12 +9,9 @@ import pytest
 from fuse_operator.model import Create, Delete
 
 from fusechat.manifests import names
-from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import WORKER, digests, fusejob, parsed, spec
-from tests.unit.operator.nodes import GOOD, Ending
+from tests.unit.operator.nodes import BAD_DATA, GOOD, OUT_OF_MEMORY
 from tests.unit.operator.simulated import Cluster
-
-BAD_DATA = Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation."))
 
 
 def overrides(**change: Any) -> dict[str, Any]:
@@ -162,7 +159,7 @@ def test_an_out_of_memory_stage_is_mended_by_one_apply() -> None:
     value = spec("a", nodes=2)
     value["fusion"] = value["fusion"] | {"microBatchSize": 4}
     cluster = Cluster(fusejob(value))
-    ending = Ending(71, ErrorSummary(71, "OutOfMemory", "Lower fusion.microBatchSize."))
+    ending = OUT_OF_MEMORY
     cluster.nodes.script = lambda turn: ending if turn.stage == "fuse-a" else GOOD
     cluster.settle()
     assert cluster.condition("Failed").reason == "OutOfMemory"

@@ -8,12 +8,9 @@ from typing import Any
 import pytest
 from fuse_operator.model import Delete
 
-from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import fusejob, spec
-from tests.unit.operator.nodes import GOOD, Ending
+from tests.unit.operator.nodes import BAD_DATA, GOOD, Ending
 from tests.unit.operator.simulated import Cluster
-
-BAD_DATA = Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation."))
 
 
 def running(stage: str, **fields: Any) -> Cluster:

@@ -1,4 +1,4 @@
-"""One retrier a stage; preemptions apart from failures; gangs as a whole."""
+"""One retrier a stage; failures that are tried again, and those that are not."""
 
 from __future__ import annotations
 
@@ -6,15 +6,9 @@ import pytest
 from fuse_operator.model import Create, Delete
 
 from fusechat.manifests import names
-from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import fusejob, spec
-from tests.unit.operator.nodes import GOOD, Ending, Turn
+from tests.unit.operator.nodes import BAD_DATA, GOOD, OOM_KILLED, OUT_OF_MEMORY, TEMPORARY, Ending, Turn
 from tests.unit.operator.simulated import Cluster
-
-TEMPORARY = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
-BAD_DATA = Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation."))
-OUT_OF_MEMORY = Ending(71, ErrorSummary(71, "OutOfMemory", "Lower fusion.microBatchSize."))
-KILLED = Ending(137, reason="OOMKilled", text="Killed")
 
 
 def once(stage: str, ending: Ending, times: int = 1) -> Cluster:
@@ -155,7 +149,7 @@ def test_after_a_failure_what_waits_for_a_node_does_not_keep_the_job_from_ending
     assert "evaluate-p" not in cluster.stages_of_jobs()
 
 
-@pytest.mark.parametrize("ending", [OUT_OF_MEMORY, KILLED, Ending(71, text="CUDA out of memory")])
+@pytest.mark.parametrize("ending", [OUT_OF_MEMORY, OOM_KILLED, Ending(71, text="CUDA out of memory")])
 @pytest.mark.parametrize("stage", ["fuse-a", "evaluate-p"])
 def test_out_of_memory_is_told_as_such(ending: Ending, stage: str) -> None:
     cluster = once(stage, ending, times=100)
@@ -167,105 +161,6 @@ def test_137_alone_is_not_out_of_memory() -> None:
     cluster = once("evaluate-p", Ending(137, text="Killed"), times=100)
     cluster.settle()
     assert cluster.condition("Failed").reason == "Crashed"
-
-
-def test_a_drained_gang_is_a_preemption_and_costs_no_attempt() -> None:
-    cluster = Cluster(fusejob(spec("a", nodes=2)))
-    cluster.until_running("fuse-a")
-    cluster.disrupt(cluster.pods_at("fuse-a")[1]["metadata"]["name"])
-    cluster.settle()
-    entry = cluster.entry("fuse-a")
-    assert cluster.holds("Complete")
-    assert (entry.preemptions, entry.attempt, entry.run) == (1, 0, 1)
-
-
-def test_an_attempt_is_a_preemption_if_any_pod_was_disrupted_whatever_reason_the_job_gives() -> None:
-    """The master notices that its peer is gone and ends first, with a code of its own."""
-    cluster = Cluster(fusejob(spec("a", nodes=2)))
-    cluster.until_running("fuse-a")
-    first, second = cluster.pods_at("fuse-a")
-    cluster.disrupt(second["metadata"]["name"])
-    cluster.end(first, TEMPORARY)
-    cluster.controllers()
-    assert cluster.job("fuse-a")["status"]["conditions"][0]["reason"] == "BackoffLimitExceeded"
-    cluster.settle()
-    assert (cluster.entry("fuse-a").preemptions, cluster.entry("fuse-a").attempt) == (1, 0)
-
-
-def test_a_gang_whose_pod_vanished_with_its_node_is_a_preemption() -> None:
-    cluster = Cluster(fusejob(spec("a", nodes=2)))
-    cluster.until_running("fuse-a")
-    for pod in cluster.pods_at("fuse-a"):
-        cluster.vanish(pod["metadata"]["name"])
-    cluster.settle()
-    assert cluster.holds("Complete")
-    assert (cluster.entry("fuse-a").preemptions, cluster.entry("fuse-a").attempt) == (1, 0)
-
-
-def test_a_gang_on_a_node_that_does_not_answer_is_a_preemption() -> None:
-    cluster = Cluster(fusejob(spec("a", nodes=2)))
-    cluster.until_running("fuse-a")
-    first, second = cluster.pods_at("fuse-a")
-    second["status"]["conditions"] = [
-        {"type": "Ready", "status": "False"},
-        {"type": "ContainersReady", "status": "True"},
-    ]
-    cluster.end(first, TEMPORARY)
-    cluster.controllers()
-    cluster.look()
-    assert (cluster.entry("fuse-a").preemptions, cluster.entry("fuse-a").attempt) == (1, 0)
-    cluster.settle()
-    assert cluster.holds("Complete")
-
-
-def test_the_jobs_own_words_count_when_no_pod_is_left() -> None:
-    cluster = Cluster(fusejob(spec("a", nodes=2)))
-    cluster.until_running("fuse-a")
-    first, second = (pod["metadata"]["name"] for pod in cluster.pods_at("fuse-a"))
-    cluster.end(cluster.pods[first], BAD_DATA)
-    cluster.controllers()
-    cluster.kubelets(second)
-    cluster.kubelets(second)
-    cluster.controllers()
-    del cluster.pods[first]
-    cluster.settle()
-    assert cluster.condition("Failed").reason == "InvalidData"
-
-
-@pytest.mark.parametrize("stage", ["merge-varm", "extract-p"])
-def test_preemptions_of_single_pods_are_counted_once_and_cost_nothing(stage: str) -> None:
-    cluster = Cluster(fusejob(spec("a")))
-    for _ in range(6):
-        cluster.until_running(stage)
-        (pod,) = [pod for pod in cluster.pods_at(stage) if pod["status"]["phase"] == "Running"]
-        cluster.disrupt(pod["metadata"]["name"])
-        cluster.look()
-        cluster.look()
-        cluster.until(lambda it: not any(p["status"]["phase"] == "Running" for p in it.pods_at(stage)))
-        cluster.pass_time(1)
-    cluster.settle()
-    assert cluster.holds("Complete")
-    assert (cluster.entry(stage).preemptions, cluster.entry(stage).attempt) == (6, 0)
-
-
-def test_a_gang_that_somebody_told_to_stop_did_not_fail() -> None:
-    """Of single pods and workers: test_interruptions.py."""
-    stage = "fuse-a"
-    stopped = Ending(143, ErrorSummary(143, "InterruptedStage", "It was told to stop."))
-    cluster = once(stage, stopped, times=4)
-    cluster.settle()
-    assert cluster.holds("Complete")
-    assert (cluster.entry(stage).attempt, cluster.entry(stage).run) == (0, 4)
-
-
-def test_a_peer_that_was_stopped_does_not_hide_who_failed() -> None:
-    cluster = Cluster(fusejob(spec("a", nodes=2)))
-    cluster.until_running("fuse-a")
-    first, second = cluster.pods_at("fuse-a")
-    cluster.end(first, Ending(143, ErrorSummary(143, "InterruptedStage", "It was told to stop.")))
-    cluster.end(second, BAD_DATA)
-    cluster.settle()
-    assert cluster.condition("Failed").reason == "InvalidData"
 
 
 def evict(cluster: Cluster, stage: str) -> None:
@@ -288,93 +183,6 @@ def test_an_eviction_by_the_kubelet_is_a_failure_and_names_the_resource(stage: s
     assert "ephemeral-storage" in cluster.condition("Failed").message
     assert (cluster.entry(stage).attempt, cluster.entry(stage).preemptions) == (2, 0)
     assert not [pod for pod in cluster.pods_at(stage) if pod["status"]["phase"] == "Running"]
-
-
-def test_without_a_queue_at_most_one_gang_is_incomplete() -> None:
-    cluster = Cluster(fusejob(spec("a", "b", "c", nodes=2)))
-    cluster.nodes.unschedulable = {"fuse-a", "fuse-b", "fuse-c"}
-    for _ in range(60):
-        cluster.look()
-        cluster.controllers()
-        cluster.kubelets()
-        assert len(cluster.stages_of_jobs() & {"fuse-a", "fuse-b", "fuse-c"}) <= 1
-        cluster.pass_time(1)
-    assert "fuse-a" in cluster.stages_of_jobs()
-    assert cluster.entry("fuse-b").reason == "WaitingForGang"
-    cluster.nodes.unschedulable.clear()
-    cluster.settle()
-    assert cluster.holds("Complete")
-
-
-def test_with_a_queue_gangs_are_admitted_by_it() -> None:
-    cluster = Cluster(fusejob(spec("a", "b", nodes=2, queueName="q")))
-    for _ in range(60):
-        cluster.look()
-        for job in cluster.jobs.values():
-            job["spec"]["suspend"] = job["metadata"]["labels"][names.STAGE].startswith("fuse-")
-        cluster.controllers()
-        cluster.kubelets()
-        cluster.pass_time(1)
-    assert {"fuse-a", "fuse-b"} <= cluster.stages_of_jobs()
-    assert cluster.entry("fuse-a").reason == "WaitingForQuota"
-
-
-def test_a_gang_that_does_not_run_fully_in_time_is_deleted_and_costs_no_attempt() -> None:
-    cluster = Cluster(fusejob(spec("a", nodes=2)))
-    cluster.nodes.unschedulable = {"fuse-a"}
-    cluster.until(lambda it: "fuse-a" in it.stages_of_jobs())
-    cluster.controllers()
-    cluster.kubelets()
-    decision = cluster.look()
-    assert decision.requeue_after is None or decision.requeue_after <= 900
-    cluster.pass_time(901)
-    cluster.look()
-    entry = cluster.entry("fuse-a")
-    assert (entry.reason, entry.attempt, entry.preemptions, entry.run) == ("GangNotStarted", 0, 0, 1)
-    assert "0 of 2 pods" in entry.message
-    assert "Insufficient" in entry.message
-    for _ in range(4):
-        cluster.look()
-        cluster.controllers()
-        cluster.kubelets()
-    assert "fuse-a" not in cluster.stages_of_jobs()  # its nodes are free for others
-    cluster.nodes.unschedulable.clear()
-    cluster.settle()
-    assert cluster.holds("Complete")
-
-
-def test_two_jobs_whose_gangs_gave_up_together_come_back_apart() -> None:
-    from fuse_operator.reconcile.backoff import delay
-
-    from fusechat.spec.status import StageStatus
-
-    entry = StageStatus(name="fuse-a", state="Pending", reason="GangNotStarted", run=1)
-    pauses = {delay(entry, uid) for uid in ("x", "y", "z")}
-    assert len(pauses) == 3
-    assert all(30 <= pause <= 630 for pause in pauses)
-
-
-def test_a_job_that_somebody_deleted_is_recreated_and_counts_for_nothing() -> None:
-    cluster = Cluster(fusejob(spec("a", nodes=2)))
-    for stage in ("extract-p", "fuse-a", "merge-varm"):
-        cluster.until_running(stage)
-        name = cluster.job(stage)["metadata"]["name"]
-        cluster.kill_job(name)
-        cluster.until_running(stage)
-        assert cluster.job(stage)["metadata"]["name"] == name
-    cluster.settle()
-    assert cluster.holds("Complete")
-    assert all((entry.attempt, entry.preemptions, entry.run) == (0, 0, 0) for entry in cluster.status.stages)
-
-
-def test_pods_that_lost_their_job_are_stopped_before_another_run() -> None:
-    cluster = Cluster(fusejob(spec("a", nodes=2)))
-    cluster.until_running("fuse-a")
-    cluster.kill_job(cluster.job("fuse-a")["metadata"]["name"], "Orphan")
-    cluster.look()
-    assert "fuse-a" not in cluster.stages_of_jobs()
-    cluster.settle()
-    assert cluster.holds("Complete")
 
 
 def _jobs_made(cluster: Cluster, stage: str) -> list[str]:

@@ -8,15 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusechat.manifests import Owner, child_name, names
-from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import UID, digests, fusejob, parsed, spec
-from tests.unit.operator.nodes import GOOD, Ending
+from tests.unit.operator.nodes import BAD_DATA, GOOD
 from tests.unit.operator.roads import take_the_next_name
 from tests.unit.operator.simulated import Cluster
 
 TWO = spec("a", "b", nodes=2)
 GANGS = ("fuse-a", "fuse-b")
-BAD_DATA = Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation."))
 
 
 def both_running() -> Cluster:

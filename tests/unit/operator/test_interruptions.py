@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import fusejob, spec
-from tests.unit.operator.nodes import GOOD, TOLD_TO_STOP, Ending, Turn
+from tests.unit.operator.nodes import GOOD, TEMPORARY, TOLD_TO_STOP, Ending, Turn
 from tests.unit.operator.simulated import Cluster
 
 ATTEMPTS = 3
 STAGES = ("prepare", "extract-p", "fuse-a", "merge-varm", "report")
-TEMPORARY = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
 
 
 def cluster_where(stage: str, ending: Ending, *, times: int, **more: object) -> Cluster:

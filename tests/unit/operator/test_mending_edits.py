@@ -7,17 +7,12 @@ from typing import Any
 
 import pytest
 
-from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import fusejob, spec
-from tests.unit.operator.nodes import GOOD, Ending
+from tests.unit.operator.nodes import BAD_DATA, GOOD, OOM_KILLED, OUT_OF_MEMORY, TEMPORARY, Ending
 from tests.unit.operator.simulated import Cluster
 from tests.unit.operator.store import has_ended, index_of
 
-OUT_OF_MEMORY = Ending(71, ErrorSummary(71, "OutOfMemory", "Lower fusion.microBatchSize."))
-KILLED = Ending(137, reason="OOMKilled", text="Killed")
-TEMPORARY = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
 MORE_MEMORY = {"podTemplateOverrides": [{"stages": ["*"], "resources": {"limits": {"memory": "64Gi"}}}]}
-BAD_DATA = Ending(65, ErrorSummary(65, "InvalidData", "Row 3 is no conversation."))
 
 
 @pytest.mark.parametrize("edit", [spec("a", dataset={"uri": "s3://data/mended"}), spec("a", "b")])
@@ -50,7 +45,7 @@ def has_more(pod: Any) -> bool:
 
 
 @pytest.mark.parametrize("stage", ["prepare", "extract-p", "fuse-a", "merge-varm"])
-@pytest.mark.parametrize("ending", [OUT_OF_MEMORY, BAD_DATA, KILLED, TEMPORARY])
+@pytest.mark.parametrize("ending", [OUT_OF_MEMORY, BAD_DATA, OOM_KILLED, TEMPORARY])
 def test_after_an_outdated_pod_failed_the_next_attempt_uses_the_new_template(stage: str, ending: Ending) -> None:
     cluster = Cluster(fusejob(spec("a", nodes=2, retry={"attempts": 1})))
     cluster.until_running(stage)
@@ -88,7 +83,7 @@ def test_a_worker_that_used_up_its_attempts_before_the_edit_is_tried_again_after
     cluster.until_running("extract-p")
     for _ in range(2):
         (pod,) = [pod for pod in cluster.pods_at("extract-p") if index_of(pod) == 1 and not has_ended(pod)]
-        cluster.end(pod, KILLED)
+        cluster.end(pod, OOM_KILLED)
         cluster.controllers()
     cluster.edit(value | MORE_MEMORY)
     cluster.look()

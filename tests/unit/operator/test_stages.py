@@ -9,7 +9,7 @@ from fuse_operator.model import Create, Delete
 from fusechat.manifests import names
 from fusechat.plan.messages import ErrorSummary
 from tests.unit.operator.fusejobs import digests, fusejob, parsed, plan_of, spec
-from tests.unit.operator.nodes import GOOD, Ending, Turn
+from tests.unit.operator.nodes import DAMAGED, GOOD, Ending, Turn
 from tests.unit.operator.simulated import Cluster
 
 
@@ -173,7 +173,7 @@ def test_a_damaged_input_is_made_again_before_its_reader() -> None:
     def script(turn: Turn) -> Ending:
         if turn.stage == "align-a" and turn.before == 0:
             cluster.nodes.storage.discard(found["extract-p"])
-            return Ending(75, ErrorSummary(75, "DamagedInput", "rows.parquet is short", damaged="extract-p"))
+            return DAMAGED
         return GOOD
 
     cluster.nodes.script = script
@@ -185,7 +185,7 @@ def test_a_damaged_input_is_made_again_before_its_reader() -> None:
 
 def test_a_storage_that_damages_everything_ends_in_a_failure() -> None:
     cluster = Cluster(fusejob(spec(retry={"attempts": 3})))
-    damaged = Ending(75, ErrorSummary(75, "DamagedInput", "rows.parquet is short", damaged="extract-p"))
+    damaged = DAMAGED
     cluster.nodes.script = lambda turn: damaged if turn.stage == "align-a" else GOOD
     cluster.settle()
     assert cluster.condition("Failed").reason == "DamagedInput"

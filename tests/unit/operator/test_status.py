@@ -16,7 +16,7 @@ from fusechat.manifests import names
 from fusechat.plan.messages import ErrorSummary
 from fusechat.spec.status import FuseJobStatus
 from tests.unit.operator.fusejobs import WORKER, fusejob, spec
-from tests.unit.operator.nodes import GOOD, Ending
+from tests.unit.operator.nodes import GOOD, TEMPORARY, Ending
 from tests.unit.operator.simulated import Cluster
 
 
@@ -312,7 +312,7 @@ def test_fields_of_a_newer_operator_cause_no_write() -> None:
 
 def test_events_tell_what_changed_once() -> None:
     cluster = Cluster(fusejob(spec("a", nodes=2)))
-    trouble = Ending(75, ErrorSummary(75, "Temporary", "The storage was away."))
+    trouble = TEMPORARY
     cluster.nodes.script = lambda turn: trouble if turn.stage == "fuse-a" and turn.before == 0 else GOOD
     told: list[tuple[str, str]] = []
     for _ in range(80):

@@ -1,0 +1,93 @@
+"""A gang starts whole or not at all; Jobs that somebody deleted."""
+
+from __future__ import annotations
+
+from fuse_operator.reconcile.backoff import delay
+
+from fusechat.manifests import names
+from fusechat.spec.status import StageStatus
+from tests.unit.operator.fusejobs import fusejob, spec
+from tests.unit.operator.simulated import Cluster
+
+
+def test_without_a_queue_at_most_one_gang_is_incomplete() -> None:
+    cluster = Cluster(fusejob(spec("a", "b", "c", nodes=2)))
+    cluster.nodes.unschedulable = {"fuse-a", "fuse-b", "fuse-c"}
+    for _ in range(60):
+        cluster.look()
+        cluster.controllers()
+        cluster.kubelets()
+        assert len(cluster.stages_of_jobs() & {"fuse-a", "fuse-b", "fuse-c"}) <= 1
+        cluster.pass_time(1)
+    assert "fuse-a" in cluster.stages_of_jobs()
+    assert cluster.entry("fuse-b").reason == "WaitingForGang"
+    cluster.nodes.unschedulable.clear()
+    cluster.settle()
+    assert cluster.holds("Complete")
+
+
+def test_with_a_queue_gangs_are_admitted_by_it() -> None:
+    cluster = Cluster(fusejob(spec("a", "b", nodes=2, queueName="q")))
+    for _ in range(60):
+        cluster.look()
+        for job in cluster.jobs.values():
+            job["spec"]["suspend"] = job["metadata"]["labels"][names.STAGE].startswith("fuse-")
+        cluster.controllers()
+        cluster.kubelets()
+        cluster.pass_time(1)
+    assert {"fuse-a", "fuse-b"} <= cluster.stages_of_jobs()
+    assert cluster.entry("fuse-a").reason == "WaitingForQuota"
+
+
+def test_a_gang_that_does_not_run_fully_in_time_is_deleted_and_costs_no_attempt() -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    cluster.nodes.unschedulable = {"fuse-a"}
+    cluster.until(lambda it: "fuse-a" in it.stages_of_jobs())
+    cluster.controllers()
+    cluster.kubelets()
+    decision = cluster.look()
+    assert decision.requeue_after is None or decision.requeue_after <= 900
+    cluster.pass_time(901)
+    cluster.look()
+    entry = cluster.entry("fuse-a")
+    assert (entry.reason, entry.attempt, entry.preemptions, entry.run) == ("GangNotStarted", 0, 0, 1)
+    assert "0 of 2 pods" in entry.message
+    assert "Insufficient" in entry.message
+    for _ in range(4):
+        cluster.look()
+        cluster.controllers()
+        cluster.kubelets()
+    assert "fuse-a" not in cluster.stages_of_jobs()  # its nodes are free for others
+    cluster.nodes.unschedulable.clear()
+    cluster.settle()
+    assert cluster.holds("Complete")
+
+
+def test_two_jobs_whose_gangs_gave_up_together_come_back_apart() -> None:
+    entry = StageStatus(name="fuse-a", state="Pending", reason="GangNotStarted", run=1)
+    pauses = {delay(entry, uid) for uid in ("x", "y", "z")}
+    assert len(pauses) == 3
+    assert all(30 <= pause <= 630 for pause in pauses)
+
+
+def test_a_job_that_somebody_deleted_is_recreated_and_counts_for_nothing() -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    for stage in ("extract-p", "fuse-a", "merge-varm"):
+        cluster.until_running(stage)
+        name = cluster.job(stage)["metadata"]["name"]
+        cluster.kill_job(name)
+        cluster.until_running(stage)
+        assert cluster.job(stage)["metadata"]["name"] == name
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert all((entry.attempt, entry.preemptions, entry.run) == (0, 0, 0) for entry in cluster.status.stages)
+
+
+def test_pods_that_lost_their_job_are_stopped_before_another_run() -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    cluster.until_running("fuse-a")
+    cluster.kill_job(cluster.job("fuse-a")["metadata"]["name"], "Orphan")
+    cluster.look()
+    assert "fuse-a" not in cluster.stages_of_jobs()
+    cluster.settle()
+    assert cluster.holds("Complete")
