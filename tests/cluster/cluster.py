@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shlex
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from tests.cluster import images, tools
+from tests.cluster import given, tools
 
 if TYPE_CHECKING:
     from tests.cluster.control_plane import ControlPlane
@@ -40,7 +38,8 @@ class CommandError(Exception):
 class Cluster:
     """A Kubernetes cluster. `level` 1: an API server with its controllers, no node, pods stay Pending; 2: pods run.
 
-    One that KUBECONFIG named has neither `control_plane` nor `node`: what needs them skips the test.
+    One that KUBECONFIG named (`tests/cluster/given.py`) has neither `control_plane` nor `node`: what needs them skips
+    the test.
     """
 
     kubeconfig: Path
@@ -157,37 +156,26 @@ class Cluster:
         return [event | {"user": {"username": ""} | event["user"]} for event in events]
 
     def load_image(self, image: Image) -> str:
-        """Puts an image where the node finds it; gives its name for a pod (with `imagePullPolicy: Never`).
-
-        For a cluster that KUBECONFIG named, FUSECHAT_LOAD_IMAGE is the command that takes an archive (of
-        `docker save`) to its nodes, such as `kind load image-archive`.
-        """
-        if self.node is None and (loader := os.environ.get("FUSECHAT_LOAD_IMAGE")):
-            with tempfile.TemporaryDirectory(prefix="fusechat-image-") as directory:
-                archive = Path(directory) / "image.tar"
-                images.write_archive(image.name, archive)
-                self._run([*shlex.split(loader), str(archive)], None, 1800)
-            return image.name
-        return self._own_node().load_image(image)
+        """Puts an image where the node finds it; gives its name for a pod (with `imagePullPolicy: Never`)."""
+        return self.node.load_image(image) if self.node else given.load_image(image)
 
     def publish(self, port: int) -> str:
         """Makes a port of this machine's loopback reachable from pods; gives its HOST:PORT for them."""
-        return self._own_node().publish(port)
+        return self.node.publish(port) if self.node else given.publish(port)
 
     def node_exec(self, *command: str, timeout: float = 60) -> str:
         """What a command printed that ran on the node, among its networks, mounts and processes."""
-        return self._run([*self._own_node().enter, *command], None, timeout)
+        return self._run([*self.own_node().enter, *command], None, timeout)
 
     def _own_control_plane(self) -> ControlPlane:
         if self.control_plane is None:
             pytest.skip("the API server of the cluster in KUBECONFIG is not this test's to stop or to read")
         return self.control_plane
 
-    def _own_node(self) -> Node:
+    def own_node(self) -> Node:
+        """Skips the test where the node is not ours."""
         if self.node is None:
-            pytest.skip(
-                "the node of the cluster in KUBECONFIG is not this test's; for its images see FUSECHAT_LOAD_IMAGE"
-            )
+            pytest.skip("the node of the cluster in KUBECONFIG is not this test's to enter")
         return self.node
 
     def _run(self, command: Sequence[str], text: str | None, timeout: float) -> str:

@@ -25,9 +25,11 @@ Images (`tests/cluster/images.py`): `build_image(title, "localhost/NAME:TAG", co
 arguments=build_arguments())` gives an `Image` for `load_image`; the arguments name a base image with Python 3.11 and
 what pip and uv need here. The same name for an image's next version, so that the last one's layers can go.
 
-Where KUBECONFIG is set, both fixtures give that cluster. Else Kubernetes is built from Go modules, once: it is kept in
-`$FUSECHAT_TEST_CACHE` or `~/.cache/fusechat-tests`. Where neither can be had the tests skip and say how to get one;
-with FUSECHAT_REQUIRE_CLUSTER=1 they fail instead. `python -m tests.cluster up` gives a person one to play with.
+Where KUBECONFIG is set, both fixtures give that cluster. FUSECHAT_LOAD_IMAGE is the command that takes an archive (of
+`docker save`) to its nodes, such as `kind load image-archive`; FUSECHAT_POD_HOST is the address of this machine that
+its pods reach. Else Kubernetes is built from Go modules, once: it is kept in `$FUSECHAT_TEST_CACHE` or
+`~/.cache/fusechat-tests`. Where neither can be had the tests skip and say how to get one; with
+FUSECHAT_REQUIRE_CLUSTER=1 they fail instead. `python -m tests.cluster up` gives a person one to play with.
 """
 
 from __future__ import annotations

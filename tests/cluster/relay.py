@@ -27,9 +27,14 @@ def main() -> None:
     for file in ready:
         Path(file).touch()
     _enter(connecting)  # a socket stays where it was made; threads start where this one is
+    serve(listener, _address(connect_to))
+
+
+def serve(listener: socket.socket, address: tuple[str, int]) -> None:
+    """Connects everybody who comes with `address`, for ever."""
     while True:
         client, _ = listener.accept()
-        threading.Thread(target=_serve, args=(client, _address(connect_to)), daemon=True).start()
+        threading.Thread(target=_serve, args=(client, address), daemon=True).start()
 
 
 def _enter(netns: int) -> None:

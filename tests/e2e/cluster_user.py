@@ -33,6 +33,7 @@ def user(operator: Installed) -> Iterator[User]:
 @pytest.fixture(scope="session")
 def model_cache(user: User, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The directory behind the claim that the tiny jobs' pods share."""
+    user.cluster.own_node()  # its directories are this machine's
     directory = tmp_path_factory.mktemp("model-cache")
     volume, claim = tiny_job.model_cache(directory)
     user.cluster.apply(volume)
