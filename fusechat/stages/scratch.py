@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ def scratch_directory(name: str) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{name}-"))
     try:
         with (directory / "new").open("w") as lock:
+            lock.write(platform.node())
+            lock.flush()
             if _is_ours(lock):
                 # under this name only now: nobody may find it unlocked
                 (directory / "new").rename(directory / _HELD)
@@ -36,7 +39,8 @@ def _remove_abandoned(parent: Path) -> None:
     for held in sorted(parent.glob(f"{_PREFIX}*/{_HELD}")):
         # another's directory, or one that its process or another sweeper is just removing
         with suppress(OSError), held.open("r+") as lock:
-            if _is_ours(lock):
+            # what another machine locks on a shared disk may look free from here
+            if lock.read() == platform.node() and _is_ours(lock):
                 shutil.rmtree(held.parent, ignore_errors=True)
 
 

@@ -18,6 +18,8 @@ from fuse_operator.model import Action, ChildKind, Create, Delete, DeleteFuseJob
 from fuse_operator.refusals import Refusals, target_of
 from fuse_operator.resources import Kind, is_being_deleted, key_of, labels_of, name_of, namespace_of, uid_of
 from fusechat.manifests.names import ATTEMPT, DIGEST, STAGE
+from fusechat.manifests.planned_spec import SPEC
+from fusechat.plan.build import PREPARE
 
 _log = logging.getLogger(__name__)
 _TRANSIENT = frozenset({0, 401, 408, 409, 429, 503, 504})
@@ -165,13 +167,15 @@ class Actor:
 
     def _delete_fusejob(self, fusejob: Object, uid: str) -> None:
         namespace, name = key_of(fusejob)
+        # somebody may just have edited it: what was not seen yet must not be deleted
+        version = fusejob["metadata"]["resourceVersion"]
         try:
-            rest = self._writer.delete("FuseJob", namespace, name, uid, "Foreground")
+            rest = self._writer.delete("FuseJob", namespace, name, uid, "Foreground", version=version)
         except ApiError as error:
             if error.code not in (404, 409):
                 raise
             self._look("FuseJob", namespace, name, uid)
-            return
+            raise LookAgainError(f"FuseJob {name} has changed") from error
         if rest.get("kind") == "FuseJob":
             self._cache.put("FuseJob", rest)
         self._tell(fusejob, "delete", "FuseJob", name, reason="its time to live has passed")
@@ -199,10 +203,11 @@ class Actor:
         return RefusedError(self._refusals.wait(fusejob, (kind, name)))
 
     def _stage(self, action: Action) -> str:
-        """Of the child that it means; its kind and name where that bears none."""
+        """Of the child that it means; its kind and name where that bears none. The job's own ConfigMap is prepare's."""
         kind, name = target_of(action)
         child = action.manifest if isinstance(action, Create) else self._cache.child(kind, action.uid)
-        return (labels_of(child).get(STAGE) if child else None) or f"{kind}/{name}"
+        stage = labels_of(child).get(STAGE) if child else None
+        return {SPEC: PREPARE}.get(stage, stage) if stage else f"{kind}/{name}"
 
     @staticmethod
     def _tell(fusejob: Object, action: str, kind: str, child: str, **more: str) -> None:

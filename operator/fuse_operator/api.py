@@ -116,12 +116,14 @@ class Writer:
         """POST. The object as it was made."""
         return self._write("create", kind, "POST", RESOURCES[kind].path(namespace_of(manifest)), manifest)
 
-    def delete(self, kind: Kind, namespace: str, name: str, uid: str, propagation: Propagation) -> Object:
-        """DELETE of exactly that object. What is left of it, or a Status if nothing is."""
+    def delete(
+        self, kind: Kind, namespace: str, name: str, uid: str, propagation: Propagation, *, version: str | None = None
+    ) -> Object:
+        """DELETE of exactly that object, maybe only in that version. What is left of it, or a Status if nothing is."""
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "preconditions": {"uid": uid},
+            "preconditions": {"uid": uid} | ({"resourceVersion": version} if version else {}),
             "propagationPolicy": propagation,
         }
         return self._write("delete", kind, "DELETE", RESOURCES[kind].path(namespace, name), options)

@@ -5,6 +5,7 @@ They are asked for one Job at a time, while it has no pods, instead of watching 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +26,13 @@ class JobName:
 
 def jobs_without_pods(observed: Observed) -> dict[str, JobName]:
     """UID of a Job -> the Job, of those that should have pods and have none."""
-    with_pods = {
+    pods = Counter(
         reference["uid"] for pod in observed.pods for reference in pod["metadata"].get("ownerReferences") or ()
-    }
+    )
     return {
         uid_of(job): JobName(namespace_of(job), uid_of(job))
         for job in observed.jobs
-        if uid_of(job) not in with_pods and _should_have_pods(job)
+        if pods[uid_of(job)] < _least(job) and _should_have_pods(job)
     }
 
 
@@ -44,6 +45,13 @@ def read(connection: Connection, job: JobName) -> tuple[str, str] | None:
         return None
     last = max(warnings, key=_time)
     return str(last.get("reason", "")), str(last.get("message", ""))
+
+
+def _least(job: Object) -> int:
+    """A gang needs all its pods; any other Job works with one."""
+    spec = job.get("spec", {})
+    gang = spec.get("completionMode") == "Indexed" and "backoffLimitPerIndex" not in spec
+    return int(spec.get("completions") or 1) if gang else 1
 
 
 def _should_have_pods(job: Object) -> bool:

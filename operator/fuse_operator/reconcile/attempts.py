@@ -105,8 +105,9 @@ def _completed(job: JobView, pods: tuple[PodView, ...], read_before: frozenset[i
     if silent:
         return _no_result(job, silent[0])
     messages = [message for pod in succeeded if (message := told(pod, job))]
-    if needed - read_before - {pod.index for pod in succeeded}:
-        return Settling() if _recent(job.complete, now) else Unread()
+    if missing := needed - read_before - {pod.index for pod in succeeded}:
+        late = any(pod.index in missing and not pod.ended for pod in pods)
+        return Settling() if late or _recent(job.complete, now) else Unread()
     steps = [message.resumed_from_step for message in messages if message.resumed_from_step is not None]
     plan = next((message.plan for message in messages if message.plan), None)
     cached = bool(messages) and all(message.cached for message in messages)
@@ -232,7 +233,7 @@ def _by_the_job(job: JobView) -> Outcome:
         number = int(code.group(1))
         permanent = not job.gang or number in PERMANENT_EXIT_CODES
         return Failure(reasons.BY_EXIT_CODE.get(number, reasons.CRASHED), message, permanent)
-    return Preemption(f"Its pods vanished: {message}")
+    return Preemption(f"Its pods vanished: {message}") if job.gang else Unread()
 
 
 def _recent(said: Said | None, now: datetime) -> bool:

@@ -63,7 +63,7 @@ def as_the_spec_is(stage: Stage, job: JobView, failure: Failure, terms: Terms) -
     """To be run again, attempts from 0: what failed ran as the spec was before an edit, which may have mended it, also
     what would be permanent. Not for ever: the next run is as the spec is, and its failures count."""
     spent = spent_by(stage.entry, stage.job_pods, terms.gpu_resource)
-    message = f"It failed as the spec was before an edit: {failure.message}"
+    message = f"It failed as it was before an edit or an upgrade: {failure.message}"
     counted = stage.entry.model_copy(update=FROM_0)
     return again(counted, job, Said(failure.reason, message), spent, terms.now)
 

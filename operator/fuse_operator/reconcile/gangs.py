@@ -20,9 +20,11 @@ def runs_fully(job: JobView, pods: Iterable[PodView]) -> bool:
 
 
 def start_deadline(job: JobView, seconds: int) -> datetime | None:
-    """When a gang that does not run fully gives its nodes back. The queue's waiting does not count."""
-    start = job.started or job.created
-    return None if start is None or job.suspended else after(text_of(start), seconds)
+    """When a gang that does not run fully gives its nodes back. The queue's waiting does not count, nor does the
+    moment between an admission and the Job controller's answer to it."""
+    if job.suspended or job.resuming or job.started is None:
+        return None
+    return after(text_of(job.started), seconds)
 
 
 def may_start(stage: PlannedStage, coming: Iterable[str], queue: str | None) -> bool:

@@ -44,6 +44,11 @@ class JobView(ChildView):
         return bool(self._spec.get("suspend", False))
 
     @cached_property
+    def resuming(self) -> bool:
+        """Whether the Job controller has yet to act on its resumption; until then `started` is of the time before."""
+        return not self.suspended and condition_of(self._status, "Suspended") is not None
+
+    @cached_property
     def indexed(self) -> bool:
         """Whether its pods have indexes."""
         return self._spec.get("completionMode") == "Indexed"

@@ -55,7 +55,7 @@ CONTAINER_CONFIG_FAILED = "ContainerConfigFailed"
 CREATE_FAILED = "CreateFailed"
 """The API server refused the Job or its pods."""
 TEMPLATE_OUTDATED = "TemplateOutdated"
-"""It runs as the spec was before an edit; its next attempt is as the spec is now."""
+"""It runs as it was before an edit or an upgrade; its next attempt is as spec and operator are now."""
 
 # Of a stage that ended without its output
 PREEMPTED = "Preempted"

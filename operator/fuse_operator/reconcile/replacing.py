@@ -20,7 +20,11 @@ def replaced(stages: Sequence[Stage], entries: Iterable[StageStatus]) -> tuple[l
         if stage.job is not None and _idles(stage, entry) and stage.outdated:
             deletions.append(job_deletion(stage.job))
             state = "Suspended" if entry.state == "Suspended" else "Pending"
-            words = {"state": state, "reason": reasons.STOPPING, "message": "Its pods are made anew after an edit."}
+            words = {
+                "state": state,
+                "reason": reasons.STOPPING,
+                "message": "Its pods are made anew after an edit or an upgrade.",
+            }
             now[place] = entry.model_copy(update=words | FROM_0 | {"completed": "", "finished_workers": ""})
     return now, deletions
 

@@ -81,8 +81,8 @@ def stage_of(given: Given, entry: StageStatus, planned: PlannedStage | None, ren
         job for job in jobs if job.digest == entry.digest and job.digest and not job.deleting and job.run >= entry.run
     ]
     job = max(runs, key=lambda job: job.run, default=None)
-    if job is not None and job.run != entry.run:
-        entry = entry.model_copy(update={"run": job.run})
+    if job is not None and (job.run != entry.run or not entry.job_name):
+        entry = entry.model_copy(update={"run": job.run, "job_name": job.name})
     others = tuple(other for other in jobs if other is not job)
     pods = tuple(pod for pod in given.pods if pod.stage == entry.name)
     return Stage(entry, planned, job, others, pods, render)

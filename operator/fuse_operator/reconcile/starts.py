@@ -10,6 +10,7 @@ from fuse_operator.reconcile import gangs, reasons
 from fuse_operator.reconcile.backoff import next_start
 from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.stage import Stage
+from fuse_operator.reconcile.terms import MESSAGE
 from fusechat.manifests import is_gang
 from fusechat.spec.status import StageStatus
 
@@ -66,7 +67,7 @@ def _waiting(given: Given, stage: Stage, entry: StageStatus, *, its_turn: bool) 
     if start is not None and given.now < start:
         return entry.model_copy(update={"state": "Pending"})
     if not stage.clear:
-        return _waits(entry, reasons.STOPPING, "Pods of an earlier run are not gone yet.")
+        return _stops(entry, stage)
     if its_turn:
         return None
     if _was_refused(stage):
@@ -90,6 +91,21 @@ def _begun(given: Given, stage: Stage, entry: StageStatus) -> StageStatus:
             "progress_percent": None,
         }
     )
+
+
+def _stops(entry: StageStatus, stage: Stage) -> StageStatus:
+    """Between two runs beside the reason of the last one's end: a pod whose node is dead may never go."""
+    left = sorted(pod.name for pod in stage.pods if not pod.ended and pod not in stage.job_pods)
+    words = f"{_NOT_GONE}{': ' + ', '.join(left[:_NAMED]) if left else ''}."
+    if entry.finished_at is None:
+        return _waits(entry, reasons.STOPPING, words)
+    told = entry.message.partition(_NOT_GONE)[0].rstrip(" .")
+    return entry.model_copy(update={"message": (f"{told}. {words}" if told else words)[:MESSAGE]})
+
+
+_NOT_GONE = "Pods of an earlier run are not gone yet"
+_NAMED = 3
+"""Pods that a message names."""
 
 
 def _waits(entry: StageStatus, reason: str, message: str) -> StageStatus:

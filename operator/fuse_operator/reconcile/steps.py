@@ -33,7 +33,7 @@ def stepped(stage: Stage, terms: Terms) -> Step:
     if entry.state in ("Complete", "Failed"):
         return Step(entry)
     if job is None:
-        return Step(_without_job(entry))
+        return Step(_without_job(entry, terms))
     result = attempts.outcome(job, stage.job_pods, entry.finished_workers, terms.now)
     match result:
         case Done():
@@ -49,10 +49,12 @@ def stepped(stage: Stage, terms: Terms) -> Step:
     return Step(_going(stage, job, terms))
 
 
-def _without_job(entry: StageStatus) -> StageStatus:
+def _without_job(entry: StageStatus, terms: Terms) -> StageStatus:
     """Waits for its inputs or its next run; a Job that somebody deleted is recreated, and counts for nothing."""
     if entry.state == "Waiting" or (entry.state == "Pending" and entry.finished_at):
         return entry
+    if entry.state == "Suspended" and not terms.suspend:
+        return entry.model_copy(update={"state": "Pending"})
     if entry.state in ("Suspended", "Stopped") or not entry.job_name:
         return entry
     return entry.model_copy(update=ends.NO_PROGRESS | {"state": "Pending", "reason": reasons.STARTING, "message": ""})
@@ -69,7 +71,7 @@ def _going(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
         spent = spent_by(entry, pods, terms.gpu_resource)
         return ends.given_up(entry, job, eviction, max(entry.attempt, terms.attempts), spent, terms.now)
     if job.suspended:
-        return _suspended(entry, job, terms)
+        return _suspended(stage, entry, job, terms)
     if _runs(entry, job, pods):
         return _running(stage, entry, job, terms)
     before = Said(entry.reason, entry.message) if entry.job_name == job.name else Said("", "")
@@ -79,7 +81,7 @@ def _going(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
         words = f"{ran} of {job.completions} pods ran within {terms.gang_start_seconds} s. {why.message}".strip()
         spent = spent_by(entry, pods, terms.gpu_resource)
         return ends.again(entry, job, Said(reasons.GANG_NOT_STARTED, words), spent, terms.now)
-    return _pending(entry, job, _or_the_last_end(why, pods, entry, terms))
+    return _pending(entry, job, _or_the_last_end(why, pods, terms))
 
 
 def _runs(entry: StageStatus, job: JobView, pods: tuple[PodView, ...]) -> bool:
@@ -114,7 +116,7 @@ def _pending(entry: StageStatus, job: JobView, why: Said) -> StageStatus:
     )
 
 
-def _or_the_last_end(why: Said, pods: tuple[PodView, ...], entry: StageStatus, terms: Terms) -> Said:
+def _or_the_last_end(why: Said, pods: tuple[PodView, ...], terms: Terms) -> Said:
     """Between two pods of one Job, how the last one ended."""
     if why.reason != reasons.STARTING:
         return why
@@ -122,7 +124,8 @@ def _or_the_last_end(why: Said, pods: tuple[PodView, ...], entry: StageStatus, t
     failed = [pod for pod in pods if pod.phase == "Failed" and not pod.disrupted]
     if failed:
         failure = attempts.failure_of(failed[-1])
-        return Said(failure.reason, f"Attempt {entry.attempt} of {terms.attempts} failed: {failure.message}")
+        times = sum(pod.index == failed[-1].index for pod in failed)
+        return Said(failure.reason, f"Attempt {times} of {terms.attempts} failed: {failure.message}")
     if disrupted:
         return Said(reasons.PREEMPTED, f"Its pod was taken away: {disrupted[-1].message}")
     return why
@@ -151,15 +154,16 @@ def _running(stage: Stage, entry: StageStatus, job: JobView, terms: Terms) -> St
     )
 
 
-_OUTDATED = "It goes on as the spec was when it started; its next attempt is as the spec is now."
+_OUTDATED = "It goes on as it was started; its next attempt is as spec and operator are now."
 
 
-def _suspended(entry: StageStatus, job: JobView, terms: Terms) -> StageStatus:
+def _suspended(stage: Stage, entry: StageStatus, job: JobView, terms: Terms) -> StageStatus:
     common = {"job_name": job.name, "completed": share(job), "progress_percent": None}
     if terms.suspend:
         return entry.model_copy(update=common | {"state": "Suspended", "reason": "", "message": ""})
     if not terms.queued:
-        return entry.model_copy(update=common | {"state": "Pending", "reason": reasons.STARTING, "message": ""})
+        why = "" if stage.planned else "It goes on as soon as the spec is planned."
+        return entry.model_copy(update=common | {"state": "Pending", "reason": reasons.STARTING, "message": why})
     if entry.state == "Running":
         counted = {"preemptions": entry.preemptions + 1, "preempted_at": text_of(terms.now)}
         taken = {"state": "Pending", "reason": reasons.PREEMPTED, "message": "The queue took its quota back."}

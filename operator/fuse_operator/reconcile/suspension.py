@@ -45,6 +45,6 @@ def resumed(stages: Iterable[Stage], queue: str | None) -> list[Suspend]:
     return [
         Suspend(stage.job.name, stage.job.uid, False)
         for stage in stages
-        if stage.job and stage.job.active and stage.job.suspended and not queue
+        if stage.planned and stage.job and stage.job.active and stage.job.suspended and not queue
         if stage.clear and all(pod.ended for pod in stage.job_pods)
     ]

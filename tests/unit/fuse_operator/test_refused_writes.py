@@ -72,3 +72,40 @@ def test_children_of_a_stage_stay_together() -> None:
         gang.server.fault = lambda _request: None
         gang.run(30)
         assert "fuse-a" in gang.stages()
+
+
+def test_prepare_does_not_start_without_the_job_that_it_has_to_read() -> None:
+    def refused(request: Request) -> tuple[int, str] | None:
+        made = request.method == "POST" and request.kind == "ConfigMap"
+        return (403, "exceeded quota: count/configmaps=1") if made else None
+
+    with bench("a", before="prepare") as one:
+        one.server.fault = refused
+        one.run(30)
+        assert one.server.all("Job") == []
+        assert one.entry("prepare")["reason"] == "CreateFailed"
+        assert "count/configmaps=1" in one.entry("prepare")["message"]
+        one.server.fault = lambda _request: None
+        one.run(120)
+        assert "prepare" in one.stages()
+
+
+def test_a_fusejob_that_was_edited_meanwhile_does_not_go_for_its_time_to_live() -> None:
+    """The watch has not told of the edit yet."""
+    with bench("a", ttlSecondsAfterFinished=3600) as one:
+        metadata, spec = one.fusejob["metadata"], one.fusejob["spec"]
+        long_ago = "2020-01-01T00:00:00Z"
+        complete = {"type": "Complete", "status": "True", "reason": "Completed", "message": ""}
+        status = one.fusejob["status"] | {
+            "observedGeneration": metadata["generation"],
+            "conditions": [complete | {"lastTransitionTime": long_ago}],
+            "finishedAt": long_ago,
+        }
+        known = one.server.put("FuseJob", one.fusejob | {"status": status})
+        one.cache.put("FuseJob", known)
+        edited = metadata | {"generation": metadata["generation"] + 1}
+        kept = {name: value for name, value in spec.items() if name != "ttlSecondsAfterFinished"}
+        one.server.put("FuseJob", known | {"metadata": edited, "spec": kept})
+        one.run(5)
+        assert any(each.method == "DELETE" and each.kind == "FuseJob" for each in one.server.requests)
+        assert "deletionTimestamp" not in one.fusejob["metadata"]

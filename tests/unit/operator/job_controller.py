@@ -14,6 +14,7 @@ from tests.unit.operator.store import (
     COMPLETE,
     FAILED,
     INDEX,
+    SUSPENDED,
     Json,
     Store,
     exit_code,
@@ -70,9 +71,10 @@ def _sync(store: Store, job: Json) -> None:
     elif failure := _failure(job):
         _fail(store, job, pods, failure)
     elif spec.get("suspend"):
-        status.pop("startTime", None)
+        _say_whether_suspended(store, job, True)
         store.stop_pods(uid)
     else:
+        _say_whether_suspended(store, job, False)
         status.setdefault("startTime", store.time)
         _make_missing_pods(store, job, pods)
 
@@ -163,6 +165,18 @@ def _say(store: Store, job: Json, kind: str, reason: str, message: str) -> None:
     conditions = job["status"].setdefault("conditions", [])
     if all(condition["type"] != kind for condition in conditions):
         conditions.append(store.true_condition(kind, reason, message))
+
+
+def _say_whether_suspended(store: Store, job: Json, suspended: bool) -> None:
+    """A Job that is resumed starts anew; until then its startTime is the old one."""
+    conditions = job["status"].setdefault("conditions", [])
+    said = next((each for each in conditions if each["type"] == SUSPENDED), None)
+    if said is None and suspended:
+        conditions.append(store.true_condition(SUSPENDED, "JobSuspended", ""))
+    elif said is not None and said["status"] != str(suspended):
+        said |= {"status": str(suspended), "lastTransitionTime": store.time}
+        if not suspended:
+            job["status"]["startTime"] = store.time
 
 
 def _make_missing_pods(store: Store, job: Json, pods: list[Json]) -> None:

@@ -15,7 +15,7 @@ from fuse_operator.model import Refused
 
 Json = dict[str, Any]
 INDEX = "batch.kubernetes.io/job-completion-index"
-COMPLETE, FAILED = ("Complete", "Failed")
+COMPLETE, FAILED, SUSPENDED = ("Complete", "Failed", "Suspended")
 
 
 @dataclass(kw_only=True)
@@ -56,8 +56,6 @@ class Store:
         manifest["metadata"] |= {"uid": self.uid(), "creationTimestamp": self.time}
         manifest.setdefault("status", {})
         objects[name] = manifest
-        if manifest["kind"] == "Job" and not manifest["spec"].get("suspend"):
-            manifest["status"]["startTime"] = self.time
         return True
 
     def delete(self, kind: str, name: str, uid: str, propagation: str) -> None:

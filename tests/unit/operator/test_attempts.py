@@ -135,3 +135,39 @@ def evicted(cluster: Cluster, pod: dict[str, Any]) -> None:
 def worker(cluster: Cluster, index: int, stage: str = "extract-p") -> dict[str, Any]:
     (pod,) = [pod for pod in cluster.pods_at(stage) if index_of(pod) == index and not has_ended(pod)]
     return pod
+
+
+def test_a_worker_that_fails_is_told_by_its_own_attempts() -> None:
+    cluster = Cluster(fusejob(spec("a", workers=3)))
+    cluster.nodes.script = lambda turn: TEMPORARY if turn.stage == "extract-p" and turn.before < 3 else GOOD
+    said: dict[str, None] = {}
+    for _ in range(60):
+        for step in (cluster.controllers, cluster.kubelets):
+            cluster.look()
+            said |= {entry.message: None for entry in cluster.status.stages if entry.name == "extract-p"}
+            step()
+        cluster.pass_time(1)
+    words = "Attempt {} of 4 failed: The storage was away."
+    assert [message for message in said if message] == [words.format(number) for number in (1, 2, 3)]
+
+
+def test_damage_of_what_was_found_makes_it_again_though_a_job_of_it_is_there() -> None:
+    """The status was lost with prepare's pod: the next one finds what the Jobs of before have made."""
+    cluster = Cluster(fusejob(spec("a", nodes=2, retry={"attempts": 2})))
+    cluster.until_running("align-a")
+    assert cluster.fusejob is not None
+    cluster.fusejob["status"] = {"observedGeneration": -1}
+    for pod in cluster.pods_at("prepare"):
+        del cluster.pods[pod["metadata"]["name"]]
+    made = []
+
+    def script(turn: Turn) -> Ending:
+        if turn.stage == "extract-p":
+            made.append(turn)
+        return DAMAGED if turn.stage == "align-a" and not made else GOOD
+
+    cluster.nodes.script = script
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert len(made) == 1
+    assert cluster.entry("align-a").repeats == 1

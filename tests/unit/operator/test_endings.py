@@ -3,6 +3,7 @@ the pod did, then the Job controller counts it. Every stage passes through this,
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -62,3 +63,40 @@ def test_a_stage_that_has_just_ended_is_not_made_anew_by_an_edit() -> None:
     assert [
         action.name for action in cluster.log[made:] if isinstance(action, Delete) and "evaluate-p" in action.name
     ] == []
+
+
+def test_a_result_is_not_unread_while_its_pod_is_seen_running() -> None:
+    """The watch of Jobs tells of the end; that of pods is silent."""
+    cluster = running("fuse-a", nodes=2)
+    seen = copy.deepcopy({pod["metadata"]["name"]: pod for pod in cluster.pods_at("fuse-a")})
+    cluster.kubelets()
+    cluster.controllers()
+    truth = {name: cluster.pods[name] for name in seen}
+    cluster.pods |= seen
+    for _ in range(3):
+        cluster.look()
+        cluster.pass_time(30)
+    cluster.pods |= truth
+    cluster.look()
+    entry = cluster.entry("fuse-a")
+    assert (entry.state, entry.run, entry.attempt) == ("Complete", 0, 0)
+
+
+@pytest.mark.parametrize("stage", ["extract-p", "merge-varm"])
+def test_failures_that_nobody_could_read_do_not_go_on_for_ever(stage: str) -> None:
+    """Something deletes failed pods at once: the Job has failed, and no pod says of what."""
+    cluster = Cluster(fusejob(spec("a", retry={"attempts": 2})))
+    cluster.nodes.script = lambda turn: Ending(1, text="Traceback") if turn.stage == stage else GOOD
+    failed = 0
+    for _ in range(400):
+        cluster.look()
+        cluster.controllers()
+        cluster.kubelets()
+        cluster.controllers()
+        for name, pod in list(cluster.pods.items()):
+            if pod["status"]["phase"] == "Failed":
+                del cluster.pods[name]
+                failed += 1
+        cluster.pass_time(30)
+    assert cluster.condition("Failed").reason == "ResultUnread"
+    assert failed == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuse_operator.job_warnings import jobs_without_pods
 from fuse_operator.reconcile.backoff import delay
 
 from fusechat.manifests import names
@@ -89,5 +90,82 @@ def test_pods_that_lost_their_job_are_stopped_before_another_run() -> None:
     cluster.kill_job(cluster.job("fuse-a")["metadata"]["name"], "Orphan")
     cluster.look()
     assert "fuse-a" not in cluster.stages_of_jobs()
+    cluster.settle()
+    assert cluster.holds("Complete")
+
+
+def admit(cluster: Cluster, *stages: str) -> None:
+    """As a queue does; the Job controller answers later."""
+    for job in cluster.jobs.values():
+        if job["metadata"]["labels"][names.STAGE] in stages:
+            job["spec"]["suspend"] = False
+
+
+def test_a_gang_that_the_queue_admits_after_an_hour_has_its_time_to_start_from_then() -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2, queueName="q")))
+    for _ in range(60):
+        cluster.look()
+        admit(cluster, "prepare", "extract-p", "extract-a", "align-a")
+        cluster.controllers()
+        cluster.kubelets()
+        cluster.pass_time(60)
+    assert cluster.entry("fuse-a").reason == "WaitingForQuota"
+    admit(cluster, "fuse-a")
+    cluster.look()  # before the Job controller has set a startTime
+    assert (cluster.entry("fuse-a").reason, cluster.entry("fuse-a").run) == ("Starting", 0)
+    cluster.until_running("fuse-a")
+    assert cluster.entry("fuse-a").run == 0
+
+
+def test_a_gang_that_is_resumed_after_an_hour_has_its_time_to_start_from_then() -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    cluster.nodes.unschedulable = {"fuse-a"}
+    cluster.until(lambda it: bool(it.pods_at("fuse-a")))
+    assert cluster.fusejob is not None
+    cluster.edit(cluster.fusejob["spec"] | {"suspend": True})
+    cluster.settle()
+    cluster.pass_time(3600)
+    cluster.edit(cluster.fusejob["spec"] | {"suspend": False})
+    for _ in range(3):
+        cluster.look()  # the Job bears the startTime of before
+    assert (cluster.entry("fuse-a").reason, cluster.entry("fuse-a").run) == ("Starting", 0)
+    cluster.nodes.unschedulable.clear()
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert cluster.entry("fuse-a").run == 0
+
+
+def test_a_gang_of_whose_pods_only_some_can_be_made_says_why() -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    cluster.until(lambda it: bool(it.pods_at("fuse-a")))
+    first, second = (pod["metadata"]["name"] for pod in cluster.pods_at("fuse-a"))
+    del cluster.pods[second]
+    cluster.kubelets(first)
+    asked = jobs_without_pods(cluster.observed())
+    job = cluster.job("fuse-a")
+    assert job["metadata"]["uid"] in asked
+    cluster.job_events = {job["metadata"]["uid"]: ("FailedCreate", "exceeded quota: gpus")}
+    for _ in range(3):
+        cluster.kubelets(first)
+        cluster.look()
+    assert cluster.entry("fuse-a").reason == "CreateFailed"
+    assert "exceeded quota: gpus" in cluster.entry("fuse-a").message
+
+
+def test_a_pod_that_does_not_go_is_named_where_a_gang_waits_for_it() -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    cluster.until_running("fuse-a")
+    stuck, other = (pod["metadata"]["name"] for pod in cluster.pods_at("fuse-a"))
+    cluster.disrupt(stuck)
+    for _ in range(20):
+        cluster.look()
+        cluster.controllers()
+        if other in cluster.pods:
+            cluster.kubelets(other)
+        cluster.pass_time(60)
+    entry = cluster.entry("fuse-a")
+    assert (entry.state, entry.reason) == ("Pending", "Preempted")
+    assert entry.message.endswith(f"Pods of an earlier run are not gone yet: {stuck}.")
+    assert entry.message.count("not gone yet") == 1
     cluster.settle()
     assert cluster.holds("Complete")
