@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fusechat.errors import ConfigurationError, UsageError
+from fusechat.cli.cluster.refusals import LOG_IN
+from fusechat.errors import ConfigurationError, NoPermissionError, UsageError
 from fusechat.spec.keys import nearest
 
 INSTALL_CLIENT = "Install it, in a clone of fusechat: pip install '.[cluster]'"
@@ -19,7 +21,7 @@ def load(context: str | None = None) -> tuple[Any, str]:
     """The client's Configuration, and the namespace that goes with it.
 
     ConfigurationError without the Kubernetes client or without a usable kubeconfig, UsageError for a context that it
-    does not have.
+    does not have, NoPermissionError where the command that it names for credentials fails.
     """
     try:
         from kubernetes import config
@@ -31,7 +33,8 @@ def load(context: str | None = None) -> tuple[Any, str]:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             return configuration, _IN_POD_NAMESPACE.read_text("utf-8").strip()
         chosen = _context(files, context)
-        config.load_kube_config(files, chosen["name"], configuration)  # type: ignore[no-untyped-call]
+        with _login():
+            config.load_kube_config(files, chosen["name"], configuration)  # type: ignore[no-untyped-call]
         return configuration, str(chosen["context"].get("namespace") or "default")
 
 
@@ -104,9 +107,42 @@ def _explained() -> Iterator[None]:
 
     try:
         yield
-    except (ConfigException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        words = " ".join(str(error).split())
-        raise ConfigurationError(
-            f"The kubeconfig cannot be used: {words}",
-            mend="`kubectl get namespaces` must work with the same KUBECONFIG.",
-        ) from error
+    except (ConfigException, yaml.YAMLError, OSError) as error:
+        raise _useless(" ".join(str(error).split())) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        where = os.environ.get("KUBECONFIG") or "~/.kube/config"
+        raise _useless(f"what is in {where} is none") from error
+
+
+def _useless(words: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The kubeconfig cannot be used: {words}", mend="`kubectl get namespaces` must work with the same KUBECONFIG."
+    )
+
+
+@contextmanager
+def _login() -> Iterator[None]:
+    """NoPermissionError where the kubeconfig's `exec` gives no credentials: the client only logs that, and goes on."""
+    heard = _RootErrors()
+    logging.getLogger().addHandler(heard)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(heard)
+    if heard.words:
+        raise NoPermissionError(
+            f"The command that the kubeconfig names for credentials gave none: {'; '.join(heard.words)}", mend=LOG_IN
+        )
+
+
+class _RootErrors(logging.Handler):
+    """Errors that are logged without a logger of their own."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        if record.name == "root":
+            self.words.append(" ".join(record.getMessage().split()))

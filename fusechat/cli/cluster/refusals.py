@@ -21,13 +21,26 @@ from fusechat.errors import (
 
 FIELD_MANAGER = "fusechat"
 """Whom the API server names as the owner of what these commands set."""
+LOG_IN = "Log in again (`kubectl get namespaces` must work), or choose another --context."
 INSTALL_OPERATOR = (
     "Install the operator: helm install fusechat charts/fusechat --namespace fusechat --create-namespace "
     "--set registry=registry.example.org/fusechat, with the registry that holds its images."
 )
 _LONGEST = 600
 _STRICT = re.compile(r'(?P<kind>unknown|duplicate) field "(?P<path>[^"]*)"')
+_UNDECLARED = re.compile(r"\.(?P<path>\S+): field not declared in schema")
+_NO_ROLE = re.compile(r'cannot \w+ (resource|path) "')
+_ANONYMOUS = 'User "system:anonymous"'
+_OTHER_VERSION = (
+    "The FuseJobs that the cluster knows are of another version than this fusechat: `helm upgrade` brings the chart's."
+)
+_UNCHECKED = "some validation rules were not checked"
+"""What the API server adds to the mistakes that hindered it."""
+_WHOLE_OBJECT = 'Invalid value: "object": '
+"""How it names a value that is a rule's."""
 _CONFLICT = re.compile(r'conflicts? with "(?P<manager>[^"]+)"')
+_UNREADABLE = re.compile(r"PEM lib|NO_CERTIFICATE_OR_CRL_FOUND|KEY_VALUES_MISMATCH|BAD_BASE64|\[PEM")
+"""What OpenSSL says to a file of one's own, before any connection."""
 _OURS = "`fusechat suspend`, `resume` or `retry`"
 """They update single fields; `submit` applies a document. The API server keeps the two apart under the one name."""
 
@@ -53,9 +66,14 @@ class Refusal:
 
     @property
     def message(self) -> str:
-        """What the API server says."""
-        told = str(self.status.get("message") or self.text).strip() or f"HTTP status {self.code}"
+        """What the API server says, cut where it is long."""
+        told = self.words.strip() or f"HTTP status {self.code}"
         return told if len(told) <= _LONGEST else told[:_LONGEST] + " ..."
+
+    @property
+    def words(self) -> str:
+        """All that it says."""
+        return str(self.status.get("message") or self.text)
 
     @property
     def details(self) -> Mapping[str, Any]:
@@ -75,27 +93,32 @@ class ObjectNotFoundError(MissingInputError):
 def as_error(refusal: Refusal, server: str) -> FuseChatError:
     """The error that a person should read."""
     code = refusal.code
-    if code == 401:
-        return NoPermissionError(
-            f"The cluster at {server} does not accept your credentials.",
-            mend="Log in again (`kubectl get namespaces` must work), or choose another --context.",
-        )
+    if code == 401 or (code == 403 and _ANONYMOUS in refusal.message):
+        return NoPermissionError(f"The cluster at {server} does not accept your credentials.", mend=LOG_IN)
     if code == 403:
-        return NoPermissionError(
-            f"The cluster refuses: {refusal.message}",
-            mend="Ask for the role `edit` in the namespace (`view` suffices to look): the chart adds FuseJobs to both. "
-            "Where it was installed with rbac.aggregate=false, ask for get, list and watch, and to change them for "
-            "create, update, patch and delete, on fusejobs.fusechat.dev.",
-        )
+        return NoPermissionError(f"The cluster refuses: {refusal.message}", mend=_permission(refusal))
     if code == 404:
         return _not_found(refusal, server)
     if code == 409:
         return _conflict(refusal)
-    if code in (400, 422):
+    if code in (400, 422) or _UNDECLARED.search(refusal.words):
         return _invalid(refusal)
     if code == 429 or code >= 500:
         return TemporaryError(f"The cluster at {server} is not able to answer now: {refusal.message}")
     return ConfigurationError(f"The cluster refuses ({code}): {refusal.message}")
+
+
+def _permission(refusal: Refusal) -> str:
+    """What to ask for; quotas, webhooks and namespaces that are being deleted refuse whatever one's role is."""
+    if not _NO_ROLE.search(refusal.message):
+        return "This is no matter of your role: mend what it says, or name another namespace with --namespace."
+    if refusal.details.get("kind") == "pods":
+        return "Ask for the role `view` in the namespace, or for get and list on pods and get on pods/log."
+    return (
+        "Ask for the role `edit` in the namespace (`view` suffices to look): the chart adds FuseJobs to both. "
+        "Where it was installed with rbac.aggregate=false, ask for get, list and watch, and to change them for "
+        "create, update, patch and delete, on fusejobs.fusechat.dev."
+    )
 
 
 def _not_found(refusal: Refusal, server: str) -> FuseChatError:
@@ -133,14 +156,25 @@ def _conflict(refusal: Refusal) -> FuseChatError:
 
 def _invalid(refusal: Refusal) -> FuseChatError:
     """As `fusechat validate` shows mistakes; the cluster's rules and schema may be newer than this fusechat's."""
-    unknown = [
-        SpecProblem(found["path"], f"{'is given twice' if found['kind'] == 'duplicate' else 'is no field here'}")
-        for found in _STRICT.finditer(refusal.message)
+    problems = [*_unknown_fields(refusal)] or [
+        SpecProblem(_path(cause), str(cause.get("message", "")).removeprefix(_WHOLE_OBJECT))
+        for cause in refusal.causes
+        if _UNCHECKED not in str(cause.get("message", "")) or len(refusal.causes) == 1
     ]
-    problems = unknown or [SpecProblem(_path(cause), str(cause.get("message", ""))) for cause in refusal.causes]
     if not problems:
         return ConfigurationError(f"The cluster refuses: {refusal.message}")
     return SpecError(problems, file="refused by the cluster")
+
+
+def _unknown_fields(refusal: Refusal) -> Iterator[SpecProblem]:
+    """In the words for a patch, and in those for an apply, which the API server answers with 500."""
+    for found in _STRICT.finditer(refusal.words):
+        if found["kind"] == "duplicate":
+            yield SpecProblem(found["path"], "is given twice")
+        else:
+            yield SpecProblem(found["path"], "is no field here", _OTHER_VERSION)
+    for found in _UNDECLARED.finditer(refusal.words):
+        yield SpecProblem(found["path"], "is no field here", _OTHER_VERSION)
 
 
 def _path(cause: Mapping[str, Any]) -> str:
@@ -168,11 +202,16 @@ def explained(server: str) -> Iterator[None]:
 
 def _unreachable(error: Exception, server: str) -> FuseChatError:
     reason: Any = getattr(error, "reason", None) or error
-    words = str(reason)
+    words = " ".join(str(reason).split()).removeprefix("SSLError ")
     if "CERTIFICATE_VERIFY_FAILED" in words:
         return ConfigurationError(
             f"The certificate of the cluster at {server} cannot be trusted: {words}",
             mend="Check the cluster's `certificate-authority` in the kubeconfig.",
+        )
+    if _UNREADABLE.search(words):
+        return ConfigurationError(
+            f"A certificate or key in the kubeconfig cannot be read: {words}",
+            mend="Check `certificate-authority`, `client-certificate` and `client-key`, with -data or without.",
         )
     return TemporaryError(
         f"The cluster at {server} does not answer: {words}",

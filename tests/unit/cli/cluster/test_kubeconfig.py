@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from fusechat.cli.cluster.kubeconfig import load
-from fusechat.errors import ConfigurationError, UsageError
+from fusechat.errors import ConfigurationError, NoPermissionError, UsageError
 
 
 @pytest.fixture
@@ -51,3 +51,27 @@ def test_a_name_that_is_not_there_suggests_near_ones(kubeconfig: Path) -> None:
     with pytest.raises(UsageError) as empty:
         load("near")
     assert empty.value.mend == "It has none."
+
+
+@pytest.mark.parametrize("text", ["- a", "just words", "contexts: 3\ncurrent-context: near"])
+def test_a_file_that_is_none_is_said_so_in_words_for_people(kubeconfig: Path, text: str) -> None:
+    kubeconfig.write_text(text)
+    with pytest.raises(ConfigurationError, match="kubeconfig cannot be used") as refused:
+        load()
+    assert str(kubeconfig) in refused.value.message
+    assert "object" not in refused.value.message
+    assert "indices" not in refused.value.message
+
+
+@pytest.mark.parametrize(("command", "words"), [("no-such-plugin", "no-such-plugin"), ("false", "returned 1")])
+def test_a_login_command_that_fails_is_told(
+    kubeconfig: Path, command: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = yaml.safe_load(kubeconfig.read_text())
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": command, "interactiveMode": "Never"}
+    config["users"][0]["user"] = {"exec": plugin}
+    kubeconfig.write_text(yaml.safe_dump(config))
+    with pytest.raises(NoPermissionError, match=words) as refused:
+        load("near")
+    assert "Log in" in refused.value.mend
+    assert capsys.readouterr().err == "", "the client's own words are not printed beside"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
 from fusechat import errors
-from fusechat.cli.cluster.refusals import ObjectNotFoundError, Refusal, as_error
+from fusechat.cli.cluster.refusals import ObjectNotFoundError, Refusal, as_error, explained
 
 SERVER = "https://cluster"
 
@@ -72,15 +73,43 @@ def test_a_conflict_with_the_commands_themselves_is_told_as_one() -> None:
 
 
 def test_whoever_may_not_is_told_what_to_ask_for_with_and_without_the_charts_roles() -> None:
-    mend = refused(403, "fusejobs is forbidden").mend
+    mend = refused(403, 'User "me" cannot list resource "fusejobs" in API group "fusechat.dev"').mend
     assert "role `edit`" in mend
     assert "rbac.aggregate=false" in mend
+
+
+def test_who_may_not_read_logs_is_told_what_to_ask_for() -> None:
+    error = refused(403, 'pods is forbidden: User "me" cannot list resource "pods" in API group ""', kind="pods")
+    assert "role `view`" in error.mend
+    assert "pods/log" in error.mend
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'fusejobs.fusechat.dev "demo" is forbidden: exceeded quota: small, requested: count/fusejobs.fusechat.dev=1',
+        'fusejobs "demo" is forbidden: unable to create new content in namespace x because it is being terminated',
+        'admission webhook "policy.example.org" denied the request: no',
+    ],
+)
+def test_what_no_role_would_change_sends_nobody_after_one(message: str) -> None:
+    error = refused(403, message)
+    assert message in error.message
+    assert "edit" not in error.mend
+    assert "no matter of your role" in error.mend
+
+
+def test_whom_the_cluster_takes_for_nobody_is_to_log_in() -> None:
+    error = refused(403, 'fusejobs is forbidden: User "system:anonymous" cannot list resource "fusejobs"')
+    assert "credentials" in error.message
+    assert "Log in" in error.mend
 
 
 def test_rules_of_the_cluster_read_like_those_of_validate() -> None:
     causes = [
         {"reason": "FieldValueInvalid", "message": "Invalid value: 0: must be at least 1", "field": "spec.threads"},
-        {"reason": "FieldValueInvalid", "message": "two are named a", "field": "<nil>"},
+        {"reason": "FieldValueInvalid", "message": 'Invalid value: "object": two are named a', "field": "<nil>"},
+        {"message": "Invalid value: null: some validation rules were not checked because ...", "field": "<nil>"},
     ]
     error = refused(422, "is invalid", causes=causes)
     assert isinstance(error, errors.SpecError)
@@ -97,6 +126,35 @@ def test_fields_that_the_cluster_does_not_know_are_named() -> None:
         ("spec.sed", "is no field here"),
         ("spec.a", "is given twice"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("message", "paths"),
+    [
+        (".spec.evaluation.sampleTokens: field not declared in schema", ["spec.evaluation.sampleTokens"]),
+        (
+            'errors:\n  .spec.a: field not declared in schema\n  .spec.b[name="x"].c: field not declared in schema',
+            ["spec.a", 'spec.b[name="x"].c'],
+        ),
+    ],
+)
+def test_an_older_resource_definition_is_no_trouble_that_passes(message: str, paths: list[str]) -> None:
+    error = refused(
+        500, f"failed to create typed patch object (x/demo; fusechat.dev/v1alpha1, Kind=FuseJob): {message}"
+    )
+    assert isinstance(error, errors.SpecError)
+    assert [problem.path for problem in error.problems] == paths
+    assert all("helm upgrade" in problem.mend for problem in error.problems)
+
+
+@pytest.mark.parametrize("words", ["SSLError\n[SSL] PEM lib (_ssl.c:3905)", "[X509: NO_CERTIFICATE_OR_CRL_FOUND] none"])
+def test_a_certificate_of_ones_own_that_cannot_be_read_is_no_silence_of_the_cluster(words: str) -> None:
+    with (
+        pytest.raises(errors.ConfigurationError, match="in the kubeconfig cannot be read") as refusal,
+        explained(SERVER),
+    ):
+        raise ApiException(status=0, reason=words)
+    assert "\n" not in refusal.value.message
 
 
 def test_long_answers_are_cut_and_empty_ones_have_words() -> None:
