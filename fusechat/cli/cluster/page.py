@@ -35,13 +35,20 @@ def facts(view: JobView, now: datetime) -> dict[str, str]:
         "": "",
         "not current": _not_current(view),
         "deleting": "its stages are being stopped; outputs stay" if view.deleting else "",
-        "going on": status.stage,
+        _of_the_stages(view): status.stage,
         "progress": f"{status.progress} stages complete" if status.progress else "",
         "GPU hours": ", ".join(_gpu_hours(used, saved)),
         "result": status.result.uri if status.result else "",
         "storage": view.storage,
         "queue": view.queue,
     }
+
+
+def _of_the_stages(view: JobView) -> str:
+    """What the status' `stage` names: those that run or wait, else those that failed or were suspended."""
+    if view.end == "Failed":
+        return "failed"
+    return "interrupted" if view.condition("Suspended") else "going on"
 
 
 def _gpu_hours(used: int, saved: int) -> Iterator[str]:
@@ -78,21 +85,21 @@ def stage_table(view: JobView, now: datetime) -> tuple[tuple[str, ...], list[tup
     header = (
         "stage", "digest", "state", "reason", "progress", *_NUMBERS[:2], "took", *_NUMBERS[2:],
     )  # fmt: skip
-    rows = [_row(stage, view.attempts, now) for stage in view.status.stages]
+    rows = [_row(stage, view, now) for stage in view.status.stages]
     kept = [n for n in range(len(header)) if n < 3 or any(row[n] for row in rows)]
     return tuple(header[n] for n in kept), [tuple(row[n] or "-" for n in kept) for row in rows]
 
 
-def _row(stage: StageStatus, attempts: int, now: datetime) -> tuple[str, ...]:
+def _row(stage: StageStatus, view: JobView, now: datetime) -> tuple[str, ...]:
     return (
         stage.name,
         stage.digest,
         state_word(stage),
         stage.reason,
         progress(stage),
-        _failures(stage, attempts),
+        _failures(stage, view.attempts),
         str(stage.preemptions or ""),
-        took(stage, now),
+        took(stage, view, now),
         gpu_hours(stage.gpu_seconds),
         gpu_hours(stage.gpu_seconds_saved),
     )
@@ -125,12 +132,20 @@ def progress(stage: StageStatus) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def took(stage: StageStatus, now: datetime) -> str:
-    """From its first attempt's start to its last one's end, or until now."""
+def took(stage: StageStatus, view: JobView, now: datetime) -> str:
+    """From its first attempt's start to its last one's end, or until now; of one that was stopped, until then."""
     if not stage.started_at or stage.cached:
         return ""
-    end = _time(stage.finished_at) if stage.finished_at else now
-    return _seconds((end - _time(stage.started_at)).total_seconds()) or "0 s"
+    end = stage.finished_at or _stopped_at(stage, view)
+    return _seconds(((_time(end) if end else now) - _time(stage.started_at)).total_seconds()) or "0 s"
+
+
+def _stopped_at(stage: StageStatus, view: JobView) -> str | None:
+    """When the job was suspended or failed, of a stage that this stopped: its own entry has no end."""
+    held = view.condition("Suspended" if stage.state == "Suspended" else "Failed")
+    if stage.state == "Stopped" and view.failed_stage and view.failed_stage.finished_at:
+        return view.failed_stage.finished_at
+    return held.last_transition_time if held and stage.state in ("Suspended", "Stopped") else None
 
 
 def remarks(view: JobView) -> list[tuple[str, str, str]]:

@@ -193,7 +193,7 @@ def live_lines(view: JobView, now: datetime, height: int) -> list[Text]:
     from rich.text import Text
 
     shown = stages_that_matter(view.status.stages, height)
-    rows = [(stage, bar(stage), _told(stage, now)) for stage in shown]
+    rows = [(stage, bar(stage), _told(stage, view, now)) for stage in shown]
     widths = [
         max((len(text) for text in column), default=0)
         for column in zip(*((s.name, b, t) for s, b, t in rows), strict=True)
@@ -214,8 +214,8 @@ def live_lines(view: JobView, now: datetime, height: int) -> list[Text]:
     return lines
 
 
-def _told(stage: StageStatus, now: datetime) -> str:
-    return ", ".join(part for part in (progress(stage), took(stage, now)) if part)
+def _told(stage: StageStatus, view: JobView, now: datetime) -> str:
+    return ", ".join(part for part in (progress(stage), took(stage, view, now)) if part)
 
 
 def stages_that_matter(stages: list[StageStatus], most: int) -> list[StageStatus]:

@@ -92,6 +92,36 @@ def test_every_figure_of_a_stage_has_its_column() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("state", "held", "took"),
+    [
+        ("Running", condition("Reconciling", "Progressing"), "2 h 00 min"),
+        ("Suspended", condition("Suspended", "Suspended"), "1 h 48 min"),
+        ("Stopped", condition("Failed", "DeadlineExceeded"), "1 h 48 min"),
+    ],
+)
+def test_the_time_of_a_stage_stands_still_once_its_job_does(state: str, held: dict[str, Any], took: str) -> None:
+    stage = {"name": "fuse-a", "state": state, "startedAt": TIMES["startedAt"]}
+    header, (row,) = stage_table(job(stage, conditions=[held]), NOW)
+    assert row[header.index("took")] == took
+
+
+def test_a_stage_that_was_stopped_took_its_time_until_another_failed() -> None:
+    stopped = {"name": "fuse-a", "state": "Stopped", "startedAt": TIMES["startedAt"]}
+    failed = {"name": "fuse-b", "state": "Failed", **TIMES}
+    held = condition("Reconciling", "FinishingAfterFailure")
+    header, rows = stage_table(job(stopped, failed, conditions=[held]), NOW)
+    assert [row[header.index("took")] for row in rows] == ["1 h 30 min", "1 h 30 min"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [("Reconciling", "going on"), ("Suspended", "interrupted"), ("Failed", "failed")]
+)
+def test_stages_that_stand_still_are_not_said_to_go_on(kind: str, word: str) -> None:
+    shown = facts(job(stage="fuse-a", conditions=[condition(kind, "Because")]), NOW)
+    assert {name for name, value in shown.items() if value == "fuse-a"} == {word}
+
+
 def test_an_ended_stage_took_from_first_start_to_last_end() -> None:
     header, (row,) = stage_table(job({"name": "prepare", "state": "Complete", **TIMES}), NOW)
     assert row[header.index("took")] == "1 h 30 min"
