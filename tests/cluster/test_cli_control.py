@@ -25,6 +25,16 @@ def test_suspend_and_resume_set_the_field(fusechat: Fusechat, job: Path, cluster
     assert fusechat("resume", "demo").out == "demo not resumed: it was not suspended\n"
 
 
+def test_suspending_a_job_that_has_ended_says_what_comes_of_it(fusechat: Fusechat, job: Path, report: Report) -> None:
+    fusechat("submit", job)
+    report(conditions=[condition("Failed", "InvalidData")])
+    assert fusechat("suspend", "demo").out == "demo suspended; it had failed, and is tried again once it is resumed\n"
+    report(conditions=[condition("Failed", "InvalidData")])
+    assert fusechat("resume", "demo").out == "demo resumed; it had failed, and is tried again\n"
+    report(conditions=[condition("Complete", "Completed")])
+    assert fusechat("suspend", "demo").out == "demo suspended; it is Complete already, so nothing changes\n"
+
+
 def test_retry_is_for_what_has_failed_and_gives_a_new_value_each_time(
     fusechat: Fusechat, job: Path, report: Report, cluster: Cluster, namespace: str
 ) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusechat.cli.cluster.options import Context, JobName, Namespace
 from fusechat.cli.options import Json
 from fusechat.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from fusechat.cli.cluster.view import JobView
 
 
 def suspend(name: JobName, namespace: Namespace = None, context: Context = None, as_json: Json = False) -> None:
@@ -48,8 +51,8 @@ def retry(name: JobName, namespace: Namespace = None, context: Context = None, a
     if not before.has_failures:
         raise UsageError(
             f"Nothing of {name} has failed (it is {before.word}): there is nothing to try again.",
-            mend=f"`fusechat status {name}` shows where it stands. While a stage has attempts left, it is tried again "
-            "by itself.",
+            mend=f"`fusechat status {name} -n {cluster.namespace}` shows where it stands. While a stage has attempts "
+            "left, it is tried again by itself.",
         )
     wish = datetime.now(UTC).isoformat(timespec="milliseconds")
     cluster.patch(name, {"metadata": {"annotations": {RETRY: wish}}})
@@ -67,9 +70,19 @@ def _set_suspend(name: str, wanted: bool, namespace: str | None, context: str | 
         cluster.patch(name, {"spec": {"suspend": wanted}})
     word = "suspended" if wanted else "resumed"
     already = "" if before.suspend != wanted else " already" if wanted else ": it was not suspended"
-    ended = f"; it is {before.end} already, so nothing changes" if before.end else ""
     answer = {"job": name, "namespace": cluster.namespace, "suspend": wanted, "changed": before.suspend != wanted}
-    _tell(answer, f"{name} {'not ' if already and not wanted else ''}{word}{already}{ended}", as_json)
+    _tell(
+        answer,
+        f"{name} {'not ' if already and not wanted else ''}{word}{already}{_consequence(before, wanted)}",
+        as_json,
+    )
+
+
+def _consequence(before: JobView, wanted: bool) -> str:
+    """What it means for a job that has ended: any change of a spec tries a failed job again."""
+    if before.end == "Failed" and before.suspend != wanted:
+        return "; it had failed, and is tried again" + (" once it is resumed" if wanted else "")
+    return f"; it is {before.end} already, so nothing changes" if before.end else ""
 
 
 def _tell(answer: dict[str, Any], sentence: str, as_json: bool) -> None:

@@ -55,7 +55,7 @@ def logs(
 
     cluster = Cluster.connect(context, namespace)
     view = JobView.of(cluster.job(name))
-    wanted = _stage(view, stage)
+    wanted = _stage(_begun(cluster, view) if follow else view, stage)
 
     def pods() -> list[StagePod]:
         found = [StagePod.of(pod) for pod in cluster.pods({JOB_UID: view.uid, STAGE: wanted.name})]
@@ -74,6 +74,25 @@ def logs(
         _print(cluster, found, tail=tail, raw=raw)
 
 
+def _begun(cluster: Cluster, view: JobView) -> JobView:
+    """The job as soon as its stages are known, or it has ended without any."""
+    import time
+
+    from fusechat.cli.cluster.log_streams import LOOK_SECONDS
+    from fusechat.cli.cluster.page import NO_OPERATOR
+    from fusechat.cli.cluster.view import JobView
+
+    told = ""
+    while not view.status.stages and not view.end:
+        word = f"it is {view.word}" if view.noticed else NO_OPERATOR
+        if word != told:
+            console(stderr=True).print(f"{view.name} waits: {word}", style="yellow", soft_wrap=True)
+        told = word
+        time.sleep(LOOK_SECONDS)
+        view = JobView.of(cluster.job(view.name))
+    return view
+
+
 def _stage(view: JobView, name: str | None) -> StageStatus:
     from fusechat.cli.cluster.stage_pods import default_stage
     from fusechat.errors import MissingInputError, UsageError
@@ -85,11 +104,16 @@ def _stage(view: JobView, name: str | None) -> StageStatus:
         return chosen
     if name is None or not stages:
         raise MissingInputError(
-            f"No stage of {view.name} has run yet: it is {view.word}.", mend=f"fusechat status {view.name}"
+            f"No stage of {view.name} has run yet: it is {view.word}.",
+            mend=_where(view),
         )
     near = nearest(name, list(stages))
     mend = f"Did you mean {' or '.join(near)}?" if near else f"Its stages: {', '.join(stages)}."
     raise UsageError(f"{view.name} has no stage {name}.", mend=mend)
+
+
+def _where(view: JobView) -> str:
+    return f"`fusechat status {view.name} -n {view.namespace}` shows where it stands; --follow waits for its pods."
 
 
 def _no_pods(view: JobView, stage: StageStatus, *, previous: bool) -> Exception:
@@ -104,7 +128,7 @@ def _no_pods(view: JobView, stage: StageStatus, *, previous: bool) -> Exception:
     told = f": {stage.message}" if stage.message else "."
     return MissingInputError(
         f"Stage {stage.name} has no {what} of that kind now; it is {stage.state}{told}",
-        mend=f"`fusechat status {view.name}` shows where it stands; --follow waits for its pods.",
+        mend=_where(view),
     )
 
 
