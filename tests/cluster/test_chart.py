@@ -135,6 +135,28 @@ def test_every_value_has_an_effect() -> None:
             assert f".Values.{path}" in templates or path in unread or path.startswith("image."), path
 
 
+def test_the_network_policy_selects_every_pod_of_the_chart_and_no_other(cluster: Cluster) -> None:
+    """Where a namespace denies all else, `helm test` must reach what the operator reaches."""
+    rendered = _rendered(cluster, "--set=networkPolicy.create=true")
+    (policy,), (deployment,), (check,) = (_of(kind, rendered) for kind in ("NetworkPolicy", "Deployment", "Pod"))
+    operator = deployment["spec"]["template"]
+    selector = policy["spec"]["podSelector"]
+    assert _selects(selector, operator["metadata"]["labels"])
+    assert _selects(selector, check["metadata"]["labels"])
+    component = "app.kubernetes.io/component"
+    assert not _selects(selector, operator["metadata"]["labels"] | {component: "server"})
+    assert not _selects(selector, operator["metadata"]["labels"] | {"app.kubernetes.io/instance": "another"})
+
+
+def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """As the API's conventions say, of the operator In alone."""
+    wanted = [(key, [value]) for key, value in selector["matchLabels"].items()]
+    for each in selector.get("matchExpressions", []):
+        assert each["operator"] == "In"
+        wanted.append((each["key"], each["values"]))
+    return all(labels.get(key) in values for key, values in wanted)
+
+
 def test_a_digest_wins_over_a_tag(cluster: Cluster) -> None:
     digest = "sha256:" + "5" * 64
     flags = ["--set=registry=r.example.org", "--set=image.tag=v7", f"--set=worker.image.digest={digest}"]
