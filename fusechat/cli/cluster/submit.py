@@ -35,9 +35,9 @@ def submit(
 ) -> int:
     """Create a job on the cluster, or change the one of that name; an operator there runs it.
 
-    The file is checked as by `fusechat validate`, and for what works on a laptop only. A job that exists is edited
-    in place: stages whose digests stay are kept, and one that was suspended stays so. With --wait or --watch the exit
-    code is 0 when the job is Complete, else the failed stage's exit code, or 1; Ctrl-C ends the waiting, not the job.
+    The file is checked as by `fusechat validate --cluster` first. A job that exists is edited in place: stages whose
+    digests stay are kept, and one that was suspended stays so. With --wait or --watch the exit code is 0 when the job
+    is Complete, else the failed stage's exit code, or 1; Ctrl-C ends the waiting, not the job.
 
     Example: [bold]fusechat submit examples/cluster/fusejob.yaml --watch[/bold]
     """
