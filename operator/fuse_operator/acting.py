@@ -203,16 +203,21 @@ class Actor:
         return RefusedError(self._refusals.wait(fusejob, (kind, name)))
 
     def _stage(self, action: Action) -> str:
-        """Of the child that it means; its kind and name where that bears none. The job's own ConfigMap is prepare's."""
+        """Of the child that it means; its kind and name where that bears none."""
         kind, name = target_of(action)
         child = action.manifest if isinstance(action, Create) else self._cache.child(kind, action.uid)
-        stage = labels_of(child).get(STAGE) if child else None
-        return {SPEC: PREPARE}.get(stage, stage) if stage else f"{kind}/{name}"
+        return (stage_of_child(child) if child else "") or f"{kind}/{name}"
 
     @staticmethod
     def _tell(fusejob: Object, action: str, kind: str, child: str, **more: str) -> None:
         namespace, name = key_of(fusejob)
         _log.info(action, extra=fields(namespace=namespace, name=name, action=action, kind=kind, child=child, **more))
+
+
+def stage_of_child(child: Object) -> str:
+    """The stage that cannot do without it; "" if it says none. The job's own ConfigMap is prepare's."""
+    stage = labels_of(child).get(STAGE, "")
+    return PREPARE if stage == SPEC else stage
 
 
 def _owned(value: Object, fusejob: Object) -> bool:

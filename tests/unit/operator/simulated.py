@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from fuse_operator.acting import stage_of_child
 from fuse_operator.model import Action, Create, Decision, Delete, DeleteFuseJob, Observed, Suspend
 from fuse_operator.reconcile import reconcile
 
@@ -48,12 +49,15 @@ class Cluster(Store):
     def look(self, cut_after: int | None = None) -> Decision:
         """One pass: actions in order, then the status. `cut_after`: the operator dies after that many writes."""
         decision = self.decide()
+        refused: set[str] = set()
         for number, action in enumerate(decision.actions):
             if number == cut_after:
                 return decision
-            if not self.do(action):  # what was refused goes into the status, the rest waits
-                decision = self.decide()
-                break
+            stage = stage_of_child(action.manifest) if isinstance(action, Create) else ""
+            if stage not in refused and not self.do(action):
+                refused.add(stage)  # what else is its own waits
+        if refused:  # which goes into the status
+            decision = self.decide()
         if decision.status is not None and cut_after is None and self.fusejob is not None:
             FuseJobStatus.model_validate(decision.status)
             self.fusejob["status"] = copy.deepcopy(dict(decision.status))
