@@ -40,7 +40,7 @@ def chat(
     On a terminal an empty line, Ctrl-D or Ctrl-C ends it. From a pipe, each line is a message of one conversation;
     with --json each answer is one JSON object a line.
 
-    Example: [bold]fusechat chat examples/demo/fusejob.yaml -p "Hello, who are you?"[/bold]
+    Example: [bold]fusechat chat job.yaml -p "Hello, who are you?"[/bold]
     """
     from fusechat.tables import Message
 

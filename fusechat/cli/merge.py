@@ -68,8 +68,9 @@ def merge(
     from fusechat.merging.merge import merge as merge_models
     from fusechat.merging.registry import find_method, parse_parameters
 
-    chosen = find_method(method)
-    parameters = parse_parameters(chosen, _pairs(settings or []))
+    with _said_on_the_command_line():
+        chosen = find_method(method)
+        parameters = parse_parameters(chosen, _pairs(settings or []))
     targets = named_models(target)
     with _progress(shown=not as_json) as progress:
         report = merge_models(
@@ -88,6 +89,17 @@ def merge(
         print_json({"output": str(output), **report.summary})
     else:
         _print(report, output)
+
+
+@contextmanager
+def _said_on_the_command_line() -> Iterator[None]:
+    """What would be a mistake of a job file is one of the command's arguments here."""
+    from fusechat.errors import ConfigurationError, UsageError
+
+    try:
+        yield
+    except ConfigurationError as error:
+        raise UsageError(error.message, mend=error.mend) from error
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:

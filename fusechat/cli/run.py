@@ -31,7 +31,7 @@ def run(
     of the first stage that failed for good, and 143 after Ctrl-C or SIGTERM. With --json, every event is one
     JSON object a line.
 
-    Example: [bold]fusechat run examples/demo/fusejob.yaml[/bold]
+    Example: [bold]fusechat run job.yaml[/bold]
     """
     from fusechat.cli.planning import plan_job, write_plan
 

@@ -45,7 +45,7 @@ def status(
     and GPU hours used and saved. With --watch the exit code is as that of `fusechat submit --wait`; with --json as
     well, each change is one JSON object a line.
 
-    Example: [bold]fusechat status examples/demo/fusejob.yaml[/bold], [bold]fusechat status my-fusion --watch[/bold]
+    Example: [bold]fusechat status job.yaml[/bold], [bold]fusechat status my-fusion --watch[/bold]
     """
     if job is not None and is_file_name(job):
         _refuse_cluster_options(job, watch=watch, namespace=namespace, context=context)

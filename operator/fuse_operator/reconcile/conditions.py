@@ -34,7 +34,7 @@ class Standing:
 def complete(entries: Sequence[StageStatus]) -> Standing:
     """Everything is there."""
     cached = sum(entry.cached for entry in entries)
-    message = f"All {len(entries)} stages are complete; {cached} were there before."
+    message = f"All {len(entries)} stages are complete; there before: {cached}."
     return Standing(frozenset({"Complete"}), Said(reasons.COMPLETED, message))
 
 
@@ -57,7 +57,7 @@ def _progress(entries: Sequence[StageStatus], *, planning: bool) -> Said:
     failure = next((entry for entry in entries if entry.state == "Failed"), None)
     if failure is not None and not planning:
         running = _listed([entry.name for entry in entries if entry.state in ("Running", "Pending")])
-        return Said(reasons.FINISHING, f"Stage {failure.name} failed ({failure.reason}); {running} is left to finish.")
+        return Said(reasons.FINISHING, f"Stage {failure.name} failed ({failure.reason}); left to finish: {running}.")
     waiting = [entry for entry in entries if entry.state == "Pending"]
     for among in (reasons.NEEDS_ATTENTION, None, reasons.NEEDS_ROOM):
         for entry in waiting:

@@ -63,6 +63,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["plan", "x.yaml", "-o", "xml"], "'table', 'json', 'yaml'"),
         (["run", "x.yaml", "--parallel", "0"], "--parallel"),
         (["merge", "--base", "x", "--output", "y"], "--target"),
+        (["merge", "--method", "tiess", "--base", "x", "--target", "a", "--output", "y"], "no merge method 'tiess'"),
         (["merge", "--base", "x", "--target", "a", "--output", "y", "--set", "density"], "no KEY=VALUE"),
         (["merge", "--base", "x", "--target", "a", "--output", "y", "--set", "k=1", "--set", "k=2"], "given twice"),
         (["merge", "--base", "x", "--target", "p/a", "--target", "q/a", "--output", "y"], "Two models are called a"),
@@ -112,7 +113,7 @@ def test_validate_reports_every_file_and_the_worst_exit_code(
     first, second, third = json.loads(capsys.readouterr().out)
     assert [first["valid"], second["valid"], third["valid"]] == [False, False, True]
     assert first["problems"][0]["line"] == 2
-    assert "nowhere.yaml" in second["message"]
+    assert second["message"].count("nowhere.yaml") == 1
     assert main.run(["validate", "nowhere.yaml", str(good)]) == 66
     assert main.run(["validate", str(good)]) == 0
 
