@@ -38,7 +38,7 @@ def scratch_directory(name: str) -> Iterator[Path]:
 def _remove_abandoned(parent: Path) -> None:
     for held in sorted(parent.glob(f"{_PREFIX}*/{_HELD}")):
         # another's directory, or one that its process or another sweeper is just removing
-        with suppress(OSError), held.open("r+") as lock:
+        with suppress(OSError, ValueError), held.open("r+") as lock:
             # what another machine locks on a shared disk may look free from here
             if lock.read() == platform.node() and _is_ours(lock):
                 shutil.rmtree(held.parent, ignore_errors=True)

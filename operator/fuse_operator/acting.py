@@ -203,8 +203,11 @@ class Actor:
         return RefusedError(self._refusals.wait(fusejob, (kind, name)))
 
     def _stage(self, action: Action) -> str:
-        """Of the child that it means; its kind and name where that bears none."""
+        """Of the Job that it means, or of the child that it makes. Else its kind and name: what is in nobody's way is
+        deleted for tidiness alone."""
         kind, name = target_of(action)
+        if isinstance(action, Delete) and kind in ("ConfigMap", "Service"):
+            return f"{kind}/{name}"
         child = action.manifest if isinstance(action, Create) else self._cache.child(kind, action.uid)
         return (stage_of_child(child) if child else "") or f"{kind}/{name}"
 

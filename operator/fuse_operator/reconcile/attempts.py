@@ -60,7 +60,10 @@ class Preemption:
 
 @dataclass(frozen=True)
 class Unread:
-    """It ended well, and the pods that would say so are gone."""
+    """It ended, and the pods that would say how are gone."""
+
+    said: str = ""
+    """The words of a Job that failed; empty where it is complete."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,7 @@ def _by_the_job(job: JobView) -> Outcome:
         number = int(code.group(1))
         permanent = not job.gang or number in PERMANENT_EXIT_CODES
         return Failure(reasons.BY_EXIT_CODE.get(number, reasons.CRASHED), message, permanent)
-    return Preemption(f"Its pods vanished: {message}") if job.gang else Unread()
+    return Preemption(f"Its pods vanished: {message}") if job.gang else Unread(message)
 
 
 def _recent(said: Said | None, now: datetime) -> bool:

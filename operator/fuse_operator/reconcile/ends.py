@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from fuse_operator.reconcile import reasons
-from fuse_operator.reconcile.attempts import Done, Failure, Preemption
+from fuse_operator.reconcile.attempts import Done, Failure, Preemption, Unread
 from fuse_operator.reconcile.counting import failures, share, spent_by, with_pods_counted
 from fuse_operator.reconcile.job_view import JobView
 from fuse_operator.reconcile.pod_view import PodView
@@ -99,25 +99,35 @@ def preempted(stage: Stage, job: JobView, preemption: Preemption, terms: Terms) 
     if job.suspended and entry.reason == reasons.PREEMPTED and entry.job_name == job.name:
         # counted when the queue suspended it; that its pods then ended as failed is the same preemption
         return again(entry, job, Said(entry.reason, entry.message), spent, terms.now)
-    counted = entry.model_copy(update={"preemptions": entry.preemptions + 1, "preempted_at": text_of(terms.now)})
+    counted = entry.model_copy(update=_one_more_preemption(entry, terms))
     return again(counted, job, Said(reasons.PREEMPTED, preemption.message), spent, terms.now)
 
 
-def unread(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
-    """Runs once more: its output is there, so that the process ends at once."""
-    message = "Its pods were deleted before their results were read."
+def _one_more_preemption(entry: StageStatus, terms: Terms) -> dict[str, object]:
+    return {"preemptions": entry.preemptions + 1, "preempted_at": text_of(terms.now)}
+
+
+def unread(stage: Stage, job: JobView, result: Unread, terms: Terms) -> StageStatus:
+    """Runs once more. Where the Job is complete its output is there, and the process ends at once; where it failed
+    without a pod to tell why, they may have vanished with their node, which is a preemption, though not for ever."""
+    gone = "Its pods were deleted before their results were read."
+    message = f"{gone} The Job says: {result.said.rstrip('.')}." if result.said else gone
     mend = f"{message} Find what deletes pods of this namespace as they end, then retry the job."
     failure = Failure(reasons.RESULT_UNREAD, mend, permanent=True)
-    return _repeated(stage, job, Said(reasons.RESULT_UNREAD, message), failure, terms)
+    return _repeated(stage, job, Said(reasons.RESULT_UNREAD, message), failure, terms, preempted=bool(result.said))
 
 
-def _repeated(stage: Stage, job: JobView, why: Said, last: Failure, terms: Terms) -> StageStatus:
+def _repeated(
+    stage: Stage, job: JobView, why: Said, last: Failure, terms: Terms, *, preempted: bool = False
+) -> StageStatus:
     """Costs an attempt, or a storage that damages everything, or whatever deletes pods as they end, would make it run
-    for ever. These have a count of their own: the failures of all workers together say nothing about either."""
+    for ever. These have a count of their own: the failures of all workers together say nothing about either. What may
+    be a preemption costs none, and may come once more."""
     entry = stage.entry
     spent = spent_by(entry, stage.job_pods, terms.gpu_resource)
-    counted = entry.model_copy(update={"attempt": entry.attempt + 1, "repeats": entry.repeats + 1})
-    if counted.repeats >= terms.attempts:
+    counts = _one_more_preemption(entry, terms) if preempted else {"attempt": entry.attempt + 1}
+    counted = entry.model_copy(update=counts | {"repeats": entry.repeats + 1})
+    if counted.repeats >= terms.attempts + preempted:
         return given_up(counted, job, last, counted.attempt, spent, terms.now)
     return again(counted, job, why, spent, terms.now)
 

@@ -82,7 +82,7 @@ def stage_of(given: Given, entry: StageStatus, planned: PlannedStage | None, ren
     ]
     job = max(runs, key=lambda job: job.run, default=None)
     if job is not None and (job.run != entry.run or not entry.job_name):
-        entry = entry.model_copy(update={"run": job.run, "job_name": job.name})
+        entry = entry.model_copy(update={"run": job.run, "job_name": entry.job_name or job.name})
     others = tuple(other for other in jobs if other is not job)
     pods = tuple(pod for pod in given.pods if pod.stage == entry.name)
     return Stage(entry, planned, job, others, pods, render)

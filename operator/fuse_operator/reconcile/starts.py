@@ -9,8 +9,8 @@ from fuse_operator.model import Create, Object, Refused
 from fuse_operator.reconcile import gangs, reasons
 from fuse_operator.reconcile.backoff import next_start
 from fuse_operator.reconcile.given import Given
+from fuse_operator.reconcile.leftovers import beside, not_gone, without
 from fuse_operator.reconcile.stage import Stage
-from fuse_operator.reconcile.terms import MESSAGE
 from fusechat.manifests import is_gang
 from fusechat.spec.status import StageStatus
 
@@ -94,24 +94,17 @@ def _begun(given: Given, stage: Stage, entry: StageStatus) -> StageStatus:
 
 
 def _stops(entry: StageStatus, stage: Stage) -> StageStatus:
-    """Between two runs beside the reason of the last one's end: a pod whose node is dead may never go."""
-    left = sorted(pod.name for pod in stage.pods if not pod.ended and pod not in stage.job_pods)
-    words = f"{_NOT_GONE}{': ' + ', '.join(left[:_NAMED]) if left else ''}."
+    """Between two runs beside the reason of the last one's end."""
+    words = not_gone(pod for pod in stage.pods if pod not in stage.job_pods)
     if entry.finished_at is None:
         return _waits(entry, reasons.STOPPING, words)
-    told = entry.message.partition(_NOT_GONE)[0].rstrip(" .")
-    return entry.model_copy(update={"message": (f"{told}. {words}" if told else words)[:MESSAGE]})
-
-
-_NOT_GONE = "Pods of an earlier run are not gone yet"
-_NAMED = 3
-"""Pods that a message names."""
+    return entry.model_copy(update={"message": beside(entry.message, words)})
 
 
 def _waits(entry: StageStatus, reason: str, message: str) -> StageStatus:
     """Between two runs the reason of the last one's end stays: it tells more."""
     if entry.finished_at is not None:
-        return entry
+        return entry.model_copy(update={"message": without(entry.message)})
     return entry.model_copy(update={"state": "Pending", "reason": reason, "message": message})
 
 

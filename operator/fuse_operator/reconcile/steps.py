@@ -15,6 +15,7 @@ from fuse_operator.reconcile.counting import (
     with_pods_counted,
 )
 from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.leftovers import not_gone
 from fuse_operator.reconcile.pod_view import PodView
 from fuse_operator.reconcile.raw import Said
 from fuse_operator.reconcile.stage import Stage
@@ -43,7 +44,7 @@ def stepped(stage: Stage, terms: Terms) -> Step:
         case Preemption():
             return Step(ends.preempted(stage, job, result, terms))
         case Unread():
-            return Step(ends.unread(stage, job, terms))
+            return Step(ends.unread(stage, job, result, terms))
         case Settling():
             return Step(entry)
     return Step(_going(stage, job, terms))
@@ -162,7 +163,8 @@ def _suspended(stage: Stage, entry: StageStatus, job: JobView, terms: Terms) -> 
     if terms.suspend:
         return entry.model_copy(update=common | {"state": "Suspended", "reason": "", "message": ""})
     if not terms.queued:
-        why = "" if stage.planned else "It goes on as soon as the spec is planned."
+        left = [pod for pod in stage.pods if not pod.ended]
+        why = (not_gone(left) if left else "") if stage.planned else "It goes on as soon as the spec is planned."
         return entry.model_copy(update=common | {"state": "Pending", "reason": reasons.STARTING, "message": why})
     if entry.state == "Running":
         counted = {"preemptions": entry.preemptions + 1, "preempted_at": text_of(terms.now)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.fuse_operator.api_server import Request
-from tests.unit.fuse_operator.bench import Bench, bench, makes
+from tests.unit.fuse_operator.bench import Bench, bench, makes, stage_of
 
 REFUSED = 403, "exceeded quota: count/jobs.batch=1"
 
@@ -109,3 +109,18 @@ def test_a_fusejob_that_was_edited_meanwhile_does_not_go_for_its_time_to_live() 
         one.run(5)
         assert any(each.method == "DELETE" and each.kind == "FuseJob" for each in one.server.requests)
         assert "deletionTimestamp" not in one.fusejob["metadata"]
+
+
+def test_an_old_configmap_that_cannot_be_deleted_does_not_keep_an_edit_from_being_planned() -> None:
+    def refused(request: Request) -> tuple[int, str] | None:
+        return (403, "deletion is protected") if (request.method, request.kind) == ("DELETE", "ConfigMap") else None
+
+    with bench("a") as one:
+        one.run(2)
+        before = {each["metadata"]["name"] for each in one.server.all("Job") if stage_of(each) == "prepare"}
+        one.server.fault = refused
+        one.edit(dataset={"uri": "s3://data/other"})
+        one.run(30)
+        after = {each["metadata"]["name"] for each in one.server.all("Job") if stage_of(each) == "prepare"}
+        assert after - before
+        assert len(one.server.all("ConfigMap")) == 2

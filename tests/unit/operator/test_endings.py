@@ -99,4 +99,5 @@ def test_failures_that_nobody_could_read_do_not_go_on_for_ever(stage: str) -> No
                 failed += 1
         cluster.pass_time(30)
     assert cluster.condition("Failed").reason == "ResultUnread"
-    assert failed == 4
+    assert failed == 6
+    assert "The Job says: Job has" in cluster.condition("Failed").message

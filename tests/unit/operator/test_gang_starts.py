@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from fuse_operator.job_warnings import jobs_without_pods
 from fuse_operator.reconcile.backoff import delay
 
@@ -169,3 +171,21 @@ def test_a_pod_that_does_not_go_is_named_where_a_gang_waits_for_it() -> None:
     assert entry.message.count("not gone yet") == 1
     cluster.settle()
     assert cluster.holds("Complete")
+
+
+def test_a_gang_of_a_later_run_than_the_status_knows_has_its_time_to_start() -> None:
+    """The status was restored from a backup, and says Running of an earlier run."""
+    cluster = Cluster(fusejob(spec("a", nodes=2)))
+    cluster.until_running("fuse-a")
+    assert cluster.fusejob is not None
+    old = copy.deepcopy(cluster.fusejob["status"])
+    cluster.disrupt(cluster.pods_at("fuse-a")[0]["metadata"]["name"])
+    cluster.until(lambda it: it.entry("fuse-a").run == 1)
+    cluster.nodes.unschedulable = {"fuse-a"}
+    cluster.until(lambda it: it.entry("fuse-a").reason == "WaitingForCapacity")
+    cluster.fusejob["status"] = old
+    cluster.look()
+    assert cluster.entry("fuse-a").state == "Pending"
+    cluster.pass_time(1000)
+    cluster.look()
+    assert cluster.entry("fuse-a").reason == "GangNotStarted"

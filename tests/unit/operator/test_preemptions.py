@@ -106,3 +106,14 @@ def test_a_peer_that_was_stopped_does_not_hide_who_failed() -> None:
     cluster.end(second, BAD_DATA)
     cluster.settle()
     assert cluster.condition("Failed").reason == "InvalidData"
+
+
+def test_the_only_attempt_is_not_used_up_where_a_pod_vanished_with_its_node() -> None:
+    """Without the condition that the cluster gives to pods of lost nodes."""
+    cluster = Cluster(fusejob(spec("a", retry={"attempts": 1})))
+    cluster.until_running("merge-varm")
+    (pod,) = cluster.pods_at("merge-varm")
+    cluster.vanish(pod["metadata"]["name"])
+    cluster.settle()
+    assert cluster.holds("Complete")
+    assert cluster.entry("merge-varm").preemptions == 1

@@ -83,3 +83,19 @@ def test_a_stage_that_was_suspended_between_runs_does_not_keep_a_failed_job_from
     cluster.settle()
     assert cluster.condition("Failed").reason == "InvalidData"
     assert cluster.entry("align-a").state == "Stopped"
+
+
+def test_a_pod_that_does_not_go_is_named_where_a_resumed_stage_waits_for_it() -> None:
+    cluster = Cluster(fusejob(spec("a")))
+    cluster.until_running("fuse-a")
+    (stuck,) = (pod["metadata"]["name"] for pod in cluster.pods_at("fuse-a"))
+    edit(cluster, suspend=True)
+    cluster.look()
+    cluster.controllers()
+    edit(cluster, suspend=False)
+    for _ in range(3):
+        cluster.look()
+        cluster.controllers()
+    assert cluster.entry("fuse-a").message == f"Pods of an earlier run are not gone yet: {stuck}."
+    cluster.settle()
+    assert cluster.holds("Complete")
