@@ -161,8 +161,20 @@ def test_a_fusejob_is_deleted_with_its_children(hand: Hand) -> None:
 def test_a_fusejob_of_that_name_that_was_made_anew_is_not_deleted(hand: Hand) -> None:
     hand.cluster.delete("fusejob", "small", hand.namespace)
     hand.cluster.apply(small(), namespace=hand.namespace)
-    hand.actor.do(hand.fusejob, DeleteFuseJob(hand.fusejob["metadata"]["uid"]))
+    with pytest.raises(LookAgainError):
+        hand.actor.do(hand.fusejob, DeleteFuseJob(hand.fusejob["metadata"]["uid"]))
     assert "deletionTimestamp" not in hand.cluster.get("fusejob", "small", hand.namespace)["metadata"]
+
+
+def test_a_fusejob_that_was_edited_meanwhile_is_not_deleted(hand: Hand) -> None:
+    uid = hand.fusejob["metadata"]["uid"]
+    hand.cluster.kubectl("label", "fusejob", "small", "kept=yes", f"--namespace={hand.namespace}")
+    with pytest.raises(LookAgainError, match="small has changed"):
+        hand.actor.do(hand.fusejob, DeleteFuseJob(uid))
+    found = hand.cluster.get("fusejob", "small", hand.namespace)
+    assert "deletionTimestamp" not in found["metadata"]
+    hand.actor.do(found, DeleteFuseJob(uid))
+    until(lambda: not hand.cluster.list("fusejobs", hand.namespace), "no FuseJob")
 
 
 def test_the_same_event_again_is_counted(hand: Hand) -> None:
