@@ -66,17 +66,11 @@ def write_representations(path: Path, representations: Sequence[Representation],
 
 def read_representations(path: Path) -> Iterator[Representation]:
     """Inverse of `write_representations`."""
-    table = pq.read_table(path)
-    top_k = _top_k(table)
-    columns = {name: _arrays(table[name]) for name in table.column_names if name != "row"}
-    for i, row in enumerate(table["row"].to_pylist()):
-        value = {name: arrays[i] for name, arrays in columns.items()}
+    for row, value in _rows(path):
         rendering = Rendering(
             row, value["input_ids"], value["position"], value["message"], value["begin"], value["end"]
         )
-        yield Representation(
-            rendering, value["gold_nats"], value["top_ids"].reshape(-1, top_k), value["top_logprobs"].reshape(-1, top_k)
-        )
+        yield Representation(rendering, value["gold_nats"], value["top_ids"], value["top_logprobs"])
 
 
 def write_alignments(path: Path, alignments: Sequence[Alignment], *, top_k: int) -> None:
@@ -92,18 +86,8 @@ def write_alignments(path: Path, alignments: Sequence[Alignment], *, top_k: int)
 
 def read_alignments(path: Path) -> Iterator[Alignment]:
     """Inverse of `write_alignments`."""
-    table = pq.read_table(path)
-    top_k = _top_k(table)
-    columns = {name: _arrays(table[name]) for name in table.column_names if name != "row"}
-    for i, row in enumerate(table["row"].to_pylist()):
-        value = {name: arrays[i] for name, arrays in columns.items()}
-        yield Alignment(
-            row,
-            value["status"],
-            value["nats"],
-            value["top_ids"].reshape(-1, top_k),
-            value["top_logprobs"].reshape(-1, top_k),
-        )
+    for row, value in _rows(path):
+        yield Alignment(row, value["status"], value["nats"], value["top_ids"], value["top_logprobs"])
 
 
 def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
@@ -134,8 +118,14 @@ def _top_k_columns(rows: Sequence[Representation] | Sequence[Alignment]) -> dict
     }
 
 
-def _top_k(table: pa.Table) -> int:
-    return int((table.schema.metadata or {})[b"top_k"])
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
+    """Number and list columns of each row; what is top-k as [T, K]."""
+    table = pq.read_table(path)
+    top_k = int((table.schema.metadata or {})[b"top_k"])
+    columns = {name: _arrays(table[name]) for name in table.column_names if name != "row"}
+    for i, row in enumerate(table["row"].to_pylist()):
+        value = {name: arrays[i] for name, arrays in columns.items()}
+        yield row, value | {name: value[name].reshape(-1, top_k) for name in ("top_ids", "top_logprobs")}
 
 
 def _lists(values: Sequence[npt.NDArray[Any]], value_type: pa.DataType) -> pa.ListArray:

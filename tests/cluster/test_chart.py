@@ -1,4 +1,4 @@
-"""The chart on a control plane of its own (it installs and removes the CRD), and for real on a node."""
+"""The chart on a control plane, and for real on a node. Its rights: test_chart_rights.py."""
 
 from __future__ import annotations
 
@@ -7,77 +7,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from fuse_operator.permissions import IN_LEASE_NAMESPACE, IN_SERVED_NAMESPACES, Permission
 
-from tests.cluster import control_plane as planes
-from tests.cluster import installation, wanting
+from tests.cluster import installation
+from tests.cluster.chart import CHART, CRD, DRY, HOME, RELEASE, SETS, cluster, installed, of_kind, rendered
 from tests.cluster.cluster import Cluster, CommandError, until
 from tests.cluster.operators import wait_until_served
 
-CHART = Path(__file__).parents[2] / "charts" / "fusechat"
-EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
-"""The values sets that the chart's README documents."""
-SETS = [pytest.param([], id="defaults"), *(pytest.param([f"--values={path}"], id=path.stem) for path in EXAMPLES)]
-RELEASE, HOME, DRY = "fusechat", "fusechat-system", "dry-run"
-CRD = "fusejobs.fusechat.dev"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A control plane of this module's own, with what the examples presuppose."""
-    try:
-        wanting.require_control_plane()
-    except wanting.UnavailableError as reason:
-        pytest.skip(str(reason))
-    with planes.running() as running:
-        for name in ("team-a", "team-b", HOME, DRY):
-            running.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        # a namespace in which anything but restricted pods is refused
-        running.kubectl("label", "namespace", HOME, DRY, "pod-security.kubernetes.io/enforce=restricted")
-        # a dry run makes no account, and admission asks for that of the pod of `helm test`
-        running.kubectl("create", "serviceaccount", RELEASE, f"--namespace={DRY}")
-        running.apply(_service_monitors())
-        running.kubectl("wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com")
-        yield running
-
-
-def _service_monitors() -> dict[str, Any]:
-    """The kind, not its schema, which is the Prometheus operator's."""
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
-        "spec": {
-            "group": "monitoring.coreos.com",
-            "scope": "Namespaced",
-            "names": {"kind": "ServiceMonitor", "listKind": "ServiceMonitorList", "plural": "servicemonitors"},
-            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
-        },
-    }
-
-
-def _rendered(cluster: Cluster, *flags: str) -> list[dict[str, Any]]:
-    text = cluster.helm("template", RELEASE, str(CHART), f"--namespace={HOME}", *flags)
-    return [each for each in yaml.safe_load_all(text) if each]
-
-
-def _of(kind: str, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [each for each in objects if each["kind"] == kind]
-
-
-@contextmanager
-def _installed(cluster: Cluster, *flags: str, namespace: str = HOME) -> Iterator[None]:
-    cluster.helm("install", RELEASE, str(CHART), f"--namespace={namespace}", *flags)
-    try:
-        yield
-    finally:
-        cluster.helm("uninstall", RELEASE, f"--namespace={namespace}", "--ignore-not-found", "--wait")
+__all__ = ["cluster"]
 
 
 # --- what is rendered ---
@@ -92,13 +32,13 @@ def test_lint_finds_nothing(cluster: Cluster, flags: list[str]) -> None:
 def test_the_api_server_takes_every_object(cluster: Cluster, flags: list[str]) -> None:
     manifest = cluster.helm("template", RELEASE, str(CHART), f"--namespace={DRY}", *flags)
     said = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "--filename=-", input=manifest)
-    assert said.count("(server dry run)") == len(_rendered(cluster, *flags))
+    assert said.count("(server dry run)") == len(rendered(cluster, *flags))
 
 
 @pytest.mark.parametrize("flags", SETS)
 def test_rendering_twice_gives_the_same(cluster: Cluster, flags: list[str]) -> None:
     """Nothing is random, looked up or made on the fly, or GitOps tools would see drift."""
-    assert _rendered(cluster, *flags) == _rendered(cluster, *flags)
+    assert rendered(cluster, *flags) == rendered(cluster, *flags)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +60,7 @@ def test_rendering_twice_gives_the_same(cluster: Cluster, flags: list[str]) -> N
 )
 def test_wrong_values_are_refused_with_their_place(cluster: Cluster, value: str, words: list[str]) -> None:
     with pytest.raises(CommandError) as refused:
-        _rendered(cluster, f"--set={value}")
+        rendered(cluster, f"--set={value}")
     for word in words:
         assert word in refused.value.stderr
 
@@ -137,8 +77,8 @@ def test_every_value_has_an_effect() -> None:
 
 def test_the_network_policy_selects_every_pod_of_the_chart_and_no_other(cluster: Cluster) -> None:
     """Where a namespace denies all else, `helm test` must reach what the operator reaches."""
-    rendered = _rendered(cluster, "--set=networkPolicy.create=true")
-    (policy,), (deployment,), (check,) = (_of(kind, rendered) for kind in ("NetworkPolicy", "Deployment", "Pod"))
+    objects = rendered(cluster, "--set=networkPolicy.create=true")
+    (policy,), (deployment,), (check,) = (of_kind(kind, objects) for kind in ("NetworkPolicy", "Deployment", "Pod"))
     operator = deployment["spec"]["template"]
     selector = policy["spec"]["podSelector"]
     assert _selects(selector, operator["metadata"]["labels"])
@@ -160,7 +100,7 @@ def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 def test_a_digest_wins_over_a_tag(cluster: Cluster) -> None:
     digest = "sha256:" + "5" * 64
     flags = ["--set=registry=r.example.org", "--set=image.tag=v7", f"--set=worker.image.digest={digest}"]
-    (deployment,) = _of("Deployment", _rendered(cluster, *flags))
+    (deployment,) = of_kind("Deployment", rendered(cluster, *flags))
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "r.example.org/fusechat-operator:v7"
     assert f"--worker-image=r.example.org/fusechat-worker@{digest}" in container["args"]
@@ -170,8 +110,8 @@ def test_a_digest_wins_over_a_tag(cluster: Cluster) -> None:
 def test_the_operator_understands_its_arguments(cluster: Cluster, flags: list[str]) -> None:
     from fuse_operator.main import _parser, settings_of
 
-    objects = _rendered(cluster, *flags)
-    (deployment,), (check,) = _of("Deployment", objects), _of("Pod", objects)
+    objects = rendered(cluster, *flags)
+    (deployment,), (check,) = of_kind("Deployment", objects), of_kind("Pod", objects)
     settings = settings_of(_parser({}).parse_args(deployment["spec"]["template"]["spec"]["containers"][0]["args"]))
     options = _parser({}).parse_args(check["spec"]["containers"][0]["args"])
     assert (options.namespaces, options.lease_name) == (settings.namespaces, settings.lease.name)
@@ -181,87 +121,11 @@ def test_the_operator_understands_its_arguments(cluster: Cluster, flags: list[st
     assert ports == {"metrics": settings.metrics.port, "health": settings.health.port}
 
 
-# --- rights ---
-
-
-def _rights(roles: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
-    return {
-        (group, resource, verb)
-        for role in roles
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-
-
-def _wanted(permissions: tuple[Permission, ...]) -> set[tuple[str, str, str]]:
-    return {(each.group, each.resource, verb) for each in permissions for verb in each.verbs}
-
-
-def _granted_to_operator(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    bound = {(each["roleRef"]["kind"], each["roleRef"]["name"]) for each in _of(f"{kind}Binding", objects)}
-    return [role for role in _of(kind, objects) if (kind, role["metadata"]["name"]) in bound]
-
-
-def test_rights_are_those_that_the_operator_uses(cluster: Cluster) -> None:
-    objects = _rendered(cluster)
-    assert _rights(_granted_to_operator(objects, "ClusterRole")) == _wanted(IN_SERVED_NAMESPACES)
-    roles = _granted_to_operator(objects, "Role")
-    assert _rights(roles) == _wanted(IN_LEASE_NAMESPACE)
-    assert {role["metadata"]["namespace"] for role in roles} == {HOME}
-
-
-def test_rights_for_a_list_of_namespaces_end_there(cluster: Cluster) -> None:
-    objects = _rendered(cluster, "--set=namespaces={team-a,team-b}")
-    assert not _of("ClusterRoleBinding", objects)
-    for namespace in ("team-a", "team-b"):
-        roles = [each for each in _granted_to_operator(objects, "Role") if each["metadata"]["namespace"] == namespace]
-        assert _rights(roles) == _wanted(IN_SERVED_NAMESPACES)
-
-
-def test_logs_are_not_to_be_read_where_progress_is_off(cluster: Cluster) -> None:
-    granted = _rights(_granted_to_operator(_rendered(cluster, "--set=logProgress=false"), "ClusterRole"))
-    assert granted == _wanted(IN_SERVED_NAMESPACES) - {("", "pods/log", "get")}
-
-
-def test_no_role_has_a_verb_on_secrets_or_a_star(cluster: Cluster) -> None:
-    for flags in ((), ("--set=namespaces={team-a}",)):
-        objects = _rendered(cluster, *flags)
-        for group, resource, verb in _rights(_of("Role", objects) + _of("ClusterRole", objects)):
-            assert resource != "secrets"
-            assert "*" not in group + resource + verb
-
-
-def _may(cluster: Cluster, user: str, *question: str) -> bool:
-    try:
-        return cluster.kubectl("auth", "can-i", *question, f"--as={user}").strip() == "yes"
-    except CommandError:
-        return False
-
-
-def test_the_cluster_s_roles_include_fusejobs(cluster: Cluster) -> None:
-    with _installed(cluster):
-        for role in ("view", "edit", "admin"):
-            name = f"somebody-{role}"
-            cluster.kubectl(
-                "create", "rolebinding", name, f"--clusterrole={role}", f"--user={name}", "--namespace=team-a"
-            )
-        where = ("fusejobs.fusechat.dev", "--namespace=team-a")
-        # the controller that aggregates needs a moment
-        until(lambda: _may(cluster, "somebody-view", "list", *where), "view includes FuseJobs")
-        until(lambda: _may(cluster, "somebody-admin", "create", *where), "admin includes FuseJobs")
-        until(lambda: _may(cluster, "somebody-edit", "patch", *where), "edit includes FuseJobs")
-        assert not _may(cluster, "somebody-view", "create", *where)
-        status = ("fusejobs.fusechat.dev", "--subresource=status", "--namespace=team-a")
-        assert not _may(cluster, "somebody-admin", "update", *status)
-
-
 # --- install, upgrade, roll back, uninstall ---
 
 
 def test_install_upgrade_rollback_uninstall(cluster: Cluster) -> None:
-    with _installed(cluster):
+    with installed(cluster):
         wait_until_served(cluster)
         notes = cluster.helm("get", "notes", RELEASE, f"--namespace={HOME}")
         assert "kind: FuseJob" in notes
@@ -286,7 +150,7 @@ def _example_in_notes(notes: str) -> dict[str, Any]:
 
 
 def test_the_first_fusejob_of_the_notes_is_valid(cluster: Cluster) -> None:
-    with _installed(cluster, "--set=namespaces={team-a}"):
+    with installed(cluster, "--set=namespaces={team-a}"):
         notes = cluster.helm("get", "notes", RELEASE, f"--namespace={HOME}")
         assert "serves FuseJobs in team-a" in notes
         wait_until_served(cluster)
@@ -307,7 +171,7 @@ def test_crds_keep_decides_whether_fusejobs_outlive_the_release(cluster: Cluster
             "storage": {"uri": "s3://bucket/prefix", "s3": {"region": "us-east-1"}},
         },
     }
-    with _installed(cluster, f"--set=crds.keep={str(keep).lower()}"):
+    with installed(cluster, f"--set=crds.keep={str(keep).lower()}"):
         wait_until_served(cluster)
         cluster.apply(job, namespace="team-a")
     found = [each["metadata"]["name"] for each in cluster.list("customresourcedefinition")]
@@ -315,16 +179,16 @@ def test_crds_keep_decides_whether_fusejobs_outlive_the_release(cluster: Cluster
     if keep:
         assert cluster.get("fusejob", "kept", "team-a")
         # the same release takes up what it left
-        with _installed(cluster):
+        with installed(cluster):
             assert cluster.get("fusejob", "kept", "team-a")
         cluster.delete("fusejob", "kept", "team-a")
 
 
 def test_an_installed_crd_is_the_committed_one(cluster: Cluster) -> None:
-    (rendered,) = _of("CustomResourceDefinition", _rendered(cluster))
+    (made,) = of_kind("CustomResourceDefinition", rendered(cluster))
     committed = yaml.safe_load((CHART.parents[1] / "crds" / f"{CRD}.yaml").read_text())
-    assert rendered["spec"] == committed["spec"]
-    assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert made["spec"] == committed["spec"]
+    assert made["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
 # --- fusechat-operator check, which helm test runs ---
@@ -345,14 +209,14 @@ def _check(cluster: Cluster, namespace: str, account: str, *flags: str) -> subpr
 def test_check_finds_what_is_missing(cluster: Cluster) -> None:
     """No pods here, so no replica leads; and with `own-rights` nothing is granted."""
     cluster.kubectl("create", "serviceaccount", "poor", f"--namespace={HOME}")
-    with _installed(cluster):
+    with installed(cluster):
         wait_until_served(cluster)
         patience = "--leader-seconds=2"
-        installed = _check(cluster, HOME, RELEASE, f"--lease-name={RELEASE}", patience)
-        assert "ok      rights in every namespace" in installed.stdout
-        assert "ok      no right on Secrets" in installed.stdout
-        assert "FAILED  a replica leads" in installed.stdout
-        assert installed.returncode == 78
+        whole = _check(cluster, HOME, RELEASE, f"--lease-name={RELEASE}", patience)
+        assert "ok      rights in every namespace" in whole.stdout
+        assert "ok      no right on Secrets" in whole.stdout
+        assert "FAILED  a replica leads" in whole.stdout
+        assert whole.returncode == 78
         poor = _check(cluster, HOME, "poor", f"--lease-name={RELEASE}", "--namespaces=team-a", patience)
         assert "FAILED  rights in team-a: may not list fusejobs" in poor.stdout
         assert "ok      resource fusejobs.fusechat.dev" in poor.stdout
