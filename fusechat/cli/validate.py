@@ -64,8 +64,7 @@ def _result(file: Path, cluster: bool) -> dict[str, Any]:
 
 
 def _invalid(file: Path, error: FuseChatError, problems: list[dict[str, Any]]) -> dict[str, Any]:
-    named = error.message if error.message.startswith(str(file)) else f"{file}: {error.message}"
-    message = str(error) if problems else f"{named}\n    {error.mend}".rstrip()
+    message = str(error) if problems else f"{error.message}\n    {error.mend}".rstrip()
     return {"file": str(file), "valid": False, "problems": problems, "message": message, "code": error.exit_code}
 
 

@@ -106,7 +106,7 @@ class Controller:
     def _observe(self, fusejob: Object) -> Observed:
         key = key_of(fusejob)
         seen = self._cache.observed(uid_of(fusejob))
-        wanted = job_warnings.jobs_without_pods(seen)
+        wanted = job_warnings.jobs_that_lack_pods(seen)
         self._warnings.want(key, wanted)
         reads: dict[str, LogProgress] = {}
         if self._logs is not None:

@@ -13,6 +13,7 @@ import yaml
 from tests.cluster import control_plane as planes
 from tests.cluster import wanting
 from tests.cluster.cluster import Cluster
+from tests.cluster.fixtures import own
 
 CHART = Path(__file__).parents[2] / "charts" / "fusechat"
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
@@ -25,11 +26,7 @@ CRD = "fusejobs.fusechat.dev"
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A control plane of this module's own, with what the examples presuppose."""
-    try:
-        wanting.require_control_plane()
-    except wanting.UnavailableError as reason:
-        pytest.skip(str(reason))
-    with planes.running() as running:
+    with own(wanting.require_control_plane, planes.running) as running:
         for name in ("team-a", "team-b", HOME, DRY):
             running.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         # a namespace in which anything but restricted pods is refused

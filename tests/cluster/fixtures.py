@@ -67,6 +67,13 @@ def _given_or_own(
         with tempfile.TemporaryDirectory(prefix="fusechat-given-cluster-") as home:
             yield Cluster(Path(kubeconfig), level=2, home=Path(home))
         return
+    with own(require, running) as cluster:
+        yield cluster
+
+
+@contextmanager
+def own(require: Callable[[], None], running: Callable[[], AbstractContextManager[Cluster]]) -> Iterator[Cluster]:
+    """One of our own. Where there can be none the test is skipped, or fails if FUSECHAT_REQUIRE_CLUSTER=1."""
     try:
         require()
     except wanting.UnavailableError as reason:

@@ -26,9 +26,13 @@
 {{- end -}}
 {{- end }}
 
-{{- define "fusechat.selectorLabels" -}}
+{{- define "fusechat.releaseLabels" -}}
 app.kubernetes.io/name: {{ include "fusechat.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "fusechat.selectorLabels" -}}
+{{ include "fusechat.releaseLabels" . }}
 app.kubernetes.io/component: operator
 {{- end }}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from fuse_operator.model import LogProgress
 from fuse_operator.reconcile import attempts, ranges
@@ -27,6 +28,11 @@ def with_pods_counted(entry: StageStatus, job: JobView, pods: tuple[PodView, ...
             "preempted_at": max([*new, known]) or None,
         }
     )
+
+
+def one_more_preemption(entry: StageStatus, now: datetime) -> dict[str, object]:
+    """What changes in an entry when something that no pod tells of was a preemption."""
+    return {"preemptions": entry.preemptions + 1, "preempted_at": text_of(now)}
 
 
 def failures(job: JobView, pods: Iterable[PodView]) -> int:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from fuse_operator.reconcile import reasons
 from fuse_operator.reconcile.attempts import Done, Failure, Preemption, Unread
-from fuse_operator.reconcile.counting import failures, share, spent_by, with_pods_counted
+from fuse_operator.reconcile.counting import failures, one_more_preemption, share, spent_by, with_pods_counted
 from fuse_operator.reconcile.job_view import JobView
 from fuse_operator.reconcile.pod_view import PodView
 from fuse_operator.reconcile.raw import Said
@@ -99,12 +99,8 @@ def preempted(stage: Stage, job: JobView, preemption: Preemption, terms: Terms) 
     if job.suspended and entry.reason == reasons.PREEMPTED and entry.job_name == job.name:
         # counted when the queue suspended it; that its pods then ended as failed is the same preemption
         return again(entry, job, Said(entry.reason, entry.message), spent, terms.now)
-    counted = entry.model_copy(update=_one_more_preemption(entry, terms))
+    counted = entry.model_copy(update=one_more_preemption(entry, terms.now))
     return again(counted, job, Said(reasons.PREEMPTED, preemption.message), spent, terms.now)
-
-
-def _one_more_preemption(entry: StageStatus, terms: Terms) -> dict[str, object]:
-    return {"preemptions": entry.preemptions + 1, "preempted_at": text_of(terms.now)}
 
 
 def unread(stage: Stage, job: JobView, result: Unread, terms: Terms) -> StageStatus:
@@ -125,7 +121,7 @@ def _repeated(
     be a preemption costs none, and may come once more."""
     entry = stage.entry
     spent = spent_by(entry, stage.job_pods, terms.gpu_resource)
-    counts = _one_more_preemption(entry, terms) if preempted else {"attempt": entry.attempt + 1}
+    counts = one_more_preemption(entry, terms.now) if preempted else {"attempt": entry.attempt + 1}
     counted = entry.model_copy(update=counts | {"repeats": entry.repeats + 1})
     if counted.repeats >= terms.attempts + preempted:
         return given_up(counted, job, last, counted.attempt, spent, terms.now)

@@ -9,6 +9,7 @@ from fuse_operator.reconcile.attempts import Done, Failure, Preemption, Settling
 from fuse_operator.reconcile.counting import (
     evicted_too_often,
     gpu_seconds_of,
+    one_more_preemption,
     percent,
     share,
     spent_by,
@@ -167,9 +168,8 @@ def _suspended(stage: Stage, entry: StageStatus, job: JobView, terms: Terms) -> 
         why = (not_gone(left) if left else "") if stage.planned else "It goes on as soon as the spec is planned."
         return entry.model_copy(update=common | {"state": "Pending", "reason": reasons.STARTING, "message": why})
     if entry.state == "Running":
-        counted = {"preemptions": entry.preemptions + 1, "preempted_at": text_of(terms.now)}
         taken = {"state": "Pending", "reason": reasons.PREEMPTED, "message": "The queue took its quota back."}
-        return entry.model_copy(update=common | counted | taken)
+        return entry.model_copy(update=common | one_more_preemption(entry, terms.now) | taken)
     if entry.reason == reasons.PREEMPTED:
         return entry.model_copy(update=common)
     words = {"reason": reasons.WAITING_FOR_QUOTA, "message": "The queue has not admitted it yet."}

@@ -73,4 +73,4 @@ def test_warnings_are_asked_for_while_a_job_should_have_pods_and_has_none() -> N
     observed = Observed(
         jobs=(_job("stuck"), _job("suspended", suspend=True), over, _job("works")), pods=(_pod("p", "works"),)
     )
-    assert list(job_warnings.jobs_without_pods(observed)) == ["stuck"]
+    assert list(job_warnings.jobs_that_lack_pods(observed)) == ["stuck"]

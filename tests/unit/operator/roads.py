@@ -123,11 +123,9 @@ def play(cluster: Cluster, move: tuple[Any, ...]) -> None:
             play(cluster, ("rounds", 3))
             cluster.nodes.unschedulable = before
         case ("suspend", value):
-            assert cluster.fusejob is not None
-            cluster.edit(cluster.fusejob["spec"] | {"suspend": value})
+            cluster.change(suspend=value)
         case ("suspend and rest",):
-            assert cluster.fusejob is not None
-            cluster.edit(cluster.fusejob["spec"] | {"suspend": True})
+            cluster.change(suspend=True)
             cluster.settle()
             assert cluster.holds("Suspended") or cluster.holds("Complete") or cluster.holds("Failed")
             assert not [pod for pod in cluster.pods.values() if pod["status"]["phase"] == "Running"]

@@ -103,6 +103,11 @@ class Cluster(Store):
             self.fusejob["spec"] = copy.deepcopy(value)
             self.fusejob["metadata"]["generation"] += 1
 
+    def change(self, **fields: Any) -> None:
+        """Edits fields of the spec."""
+        assert self.fusejob is not None
+        self.edit(self.fusejob["spec"] | fields)
+
     def retry(self, value: str) -> None:
         assert self.fusejob is not None
         self.fusejob["metadata"].setdefault("annotations", {})[names.RETRY] = value

@@ -56,8 +56,7 @@ def test_a_stage_that_has_just_ended_is_not_made_anew_by_an_edit() -> None:
     cluster = running("evaluate-p")
     end(cluster, "evaluate-p", "Running")
     made = len(cluster.log)
-    assert cluster.fusejob is not None
-    cluster.edit(cluster.fusejob["spec"] | {"podTemplateOverrides": [{"stages": ["*"], "labels": {"team": "nine"}}]})
+    cluster.change(podTemplateOverrides=[{"stages": ["*"], "labels": {"team": "nine"}}])
     for _ in range(3):
         cluster.look()
     assert [

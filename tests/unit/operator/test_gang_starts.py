@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from fuse_operator.job_warnings import jobs_without_pods
+from fuse_operator.job_warnings import jobs_that_lack_pods
 from fuse_operator.reconcile.backoff import delay
 
 from fusechat.manifests import names
@@ -123,11 +123,10 @@ def test_a_gang_that_is_resumed_after_an_hour_has_its_time_to_start_from_then() 
     cluster = Cluster(fusejob(spec("a", nodes=2)))
     cluster.nodes.unschedulable = {"fuse-a"}
     cluster.until(lambda it: bool(it.pods_at("fuse-a")))
-    assert cluster.fusejob is not None
-    cluster.edit(cluster.fusejob["spec"] | {"suspend": True})
+    cluster.change(suspend=True)
     cluster.settle()
     cluster.pass_time(3600)
-    cluster.edit(cluster.fusejob["spec"] | {"suspend": False})
+    cluster.change(suspend=False)
     for _ in range(3):
         cluster.look()  # the Job bears the startTime of before
     assert (cluster.entry("fuse-a").reason, cluster.entry("fuse-a").run) == ("Starting", 0)
@@ -143,7 +142,7 @@ def test_a_gang_of_whose_pods_only_some_can_be_made_says_why() -> None:
     first, second = (pod["metadata"]["name"] for pod in cluster.pods_at("fuse-a"))
     del cluster.pods[second]
     cluster.kubelets(first)
-    asked = jobs_without_pods(cluster.observed())
+    asked = jobs_that_lack_pods(cluster.observed())
     job = cluster.job("fuse-a")
     assert job["metadata"]["uid"] in asked
     cluster.job_events = {job["metadata"]["uid"]: ("FailedCreate", "exceeded quota: gpus")}

@@ -172,9 +172,9 @@ def person(cluster: Cluster, what: str) -> None:
     if what == "retry":
         cluster.retry("now")
     elif what == "edit":
-        cluster.edit(cluster.fusejob["spec"] | {"activeDeadlineSeconds": 500_000})
+        cluster.change(activeDeadlineSeconds=500_000)
     else:
-        cluster.edit(cluster.fusejob["spec"] | {"suspend": what == "suspend"})
+        cluster.change(suspend=what == "suspend")
 
 
 def turn(cluster: Cluster) -> None:

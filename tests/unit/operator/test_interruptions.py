@@ -27,7 +27,7 @@ def suspend_and_resume(cluster: Cluster, stage: str) -> None:
     cluster.until_running(stage)
     assert cluster.fusejob is not None
     for value in (True, False):
-        cluster.edit(cluster.fusejob["spec"] | {"suspend": value})
+        cluster.change(suspend=value)
         cluster.until(lambda it, value=value: it.holds("Suspended") == value)
     cluster.until_running(stage)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fuse_operator.model import Suspend
 
 from tests.unit.operator.fusejobs import fusejob, spec
@@ -11,22 +9,16 @@ from tests.unit.operator.nodes import BAD_DATA, DAMAGED, GOOD, Ending, Turn
 from tests.unit.operator.simulated import Cluster
 
 
-def edit(cluster: Cluster, **fields: Any) -> None:
-    """Replaces fields of the spec."""
-    assert cluster.fusejob is not None
-    cluster.edit(cluster.fusejob["spec"] | fields)
-
-
 def test_what_an_edit_made_useless_is_not_resumed_before_the_edit_is_planned() -> None:
     cluster = Cluster(fusejob(spec("a")))
     cluster.until_running("fuse-a")
-    edit(cluster, suspend=True)
+    cluster.change(suspend=True)
     cluster.settle()
     assert cluster.fusejob is not None
-    edit(cluster, fusion=cluster.fusejob["spec"]["fusion"] | {"learningRate": 1e-5})
+    cluster.change(fusion=cluster.fusejob["spec"]["fusion"] | {"learningRate": 1e-5})
     cluster.settle()
     old = cluster.job("fuse-a")["metadata"]["name"]
-    edit(cluster, suspend=False)
+    cluster.change(suspend=False)
     cluster.look()
     cluster.look()
     assert cluster.entry("fuse-a").message == "It goes on as soon as the spec is planned."
@@ -76,10 +68,10 @@ def test_a_stage_that_was_suspended_between_runs_does_not_keep_a_failed_job_from
 
     cluster.nodes.script = script
     cluster.until(lambda it: any(e.name == "align-a" and e.reason == "DamagedInput" for e in it.status.stages))
-    edit(cluster, suspend=True)
+    cluster.change(suspend=True)
     cluster.settle()
     resumed.append(True)
-    edit(cluster, suspend=False)
+    cluster.change(suspend=False)
     cluster.settle()
     assert cluster.condition("Failed").reason == "InvalidData"
     assert cluster.entry("align-a").state == "Stopped"
@@ -89,10 +81,10 @@ def test_a_pod_that_does_not_go_is_named_where_a_resumed_stage_waits_for_it() ->
     cluster = Cluster(fusejob(spec("a")))
     cluster.until_running("fuse-a")
     (stuck,) = (pod["metadata"]["name"] for pod in cluster.pods_at("fuse-a"))
-    edit(cluster, suspend=True)
+    cluster.change(suspend=True)
     cluster.look()
     cluster.controllers()
-    edit(cluster, suspend=False)
+    cluster.change(suspend=False)
     for _ in range(3):
         cluster.look()
         cluster.controllers()

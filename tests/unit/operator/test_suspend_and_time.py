@@ -9,18 +9,13 @@ from tests.unit.operator.fusejobs import fusejob, spec
 from tests.unit.operator.simulated import Cluster
 
 
-def suspend(cluster: Cluster, value: bool) -> None:
-    assert cluster.fusejob is not None
-    cluster.edit(cluster.fusejob["spec"] | {"suspend": value})
-
-
 def test_suspend_patches_active_jobs_and_keeps_finished_indexes() -> None:
     cluster = Cluster(fusejob(spec("a", workers=2)))
     cluster.until_running("extract-p")
     cluster.kubelets(cluster.pods_at("extract-p")[0]["metadata"]["name"])
     cluster.controllers()
     uid = cluster.job("extract-p")["metadata"]["uid"]
-    suspend(cluster, True)
+    cluster.change(suspend=True)
     cluster.look()
     assert cluster.job("extract-p")["spec"]["suspend"] is True
     cluster.settle()
@@ -28,7 +23,7 @@ def test_suspend_patches_active_jobs_and_keeps_finished_indexes() -> None:
     assert not [pod for pod in cluster.pods.values() if pod["status"]["phase"] == "Running"]
     assert cluster.entry("extract-p").state == "Suspended"
     assert cluster.entry("extract-p").completed == "1/2"
-    suspend(cluster, False)
+    cluster.change(suspend=False)
     cluster.settle()
     assert cluster.holds("Complete")
     assert cluster.job("extract-p")["metadata"]["uid"] == uid
@@ -39,10 +34,10 @@ def test_a_suspended_gang_was_neither_preempted_nor_did_it_fail() -> None:
     """Its pods end as failed, and the Job controller counts that against a back-off limit of 0."""
     cluster = Cluster(fusejob(spec("a", nodes=2)))
     cluster.until_running("fuse-a")
-    suspend(cluster, True)
+    cluster.change(suspend=True)
     cluster.settle()
     assert cluster.entry("fuse-a").state == "Suspended"
-    suspend(cluster, False)
+    cluster.change(suspend=False)
     cluster.settle()
     assert cluster.holds("Complete")
     assert (cluster.entry("fuse-a").preemptions, cluster.entry("fuse-a").attempt) == (0, 0)
@@ -54,7 +49,7 @@ def test_nothing_starts_while_suspended() -> None:
     assert cluster.holds("Suspended")
     assert cluster.jobs == {}
     assert cluster.log == []
-    suspend(cluster, False)
+    cluster.change(suspend=False)
     cluster.settle()
     assert cluster.holds("Complete")
 
@@ -71,7 +66,7 @@ def test_suspend_stops_what_runs_though_the_status_does_not_know_of_it(trouble: 
     else:
         cluster.fusejob["status"]["plan"]["stages"].pop()
         cluster.look()
-    suspend(cluster, True)
+    cluster.change(suspend=True)
     cluster.look()  # may find the plan that was lost in prepare's pod
     cluster.look()
     assert all(job["spec"]["suspend"] for job in cluster.jobs.values() if not job["status"].get("conditions"))
@@ -79,7 +74,7 @@ def test_suspend_stops_what_runs_though_the_status_does_not_know_of_it(trouble: 
     assert cluster.holds("Suspended")
     assert not [pod for pod in cluster.pods.values() if pod["status"]["phase"] == "Running"]
     cluster.nodes.unschedulable.clear()
-    suspend(cluster, False)
+    cluster.change(suspend=False)
     cluster.settle()
     assert cluster.holds("Complete")
     assert cluster.job("extract-p")["metadata"]["uid"] == uid
@@ -93,7 +88,7 @@ def test_suspend_stops_pods_without_a_job_though_the_status_was_lost() -> None:
     assert cluster.fusejob is not None
     cluster.fusejob["status"] = {"observedGeneration": -1}
     cluster.pods = {pod["metadata"]["name"]: pod for pod in cluster.pods_at("extract-p")}
-    suspend(cluster, True)
+    cluster.change(suspend=True)
     cluster.look()
     cluster.kubelets()
     assert [pod["status"]["phase"] for pod in cluster.pods_at("extract-p")] == ["Failed"]
@@ -111,14 +106,14 @@ def test_with_a_queue_suspend_deletes_the_jobs_and_never_writes_suspend() -> Non
         admitted()
         cluster.controllers()
         cluster.kubelets()
-    suspend(cluster, True)
+    cluster.change(suspend=True)
     for _ in range(6):
         cluster.look()
         cluster.controllers()
         cluster.kubelets()
     assert cluster.holds("Suspended")
     assert not [pod for pod in cluster.pods.values() if pod["status"]["phase"] == "Running"]
-    suspend(cluster, False)
+    cluster.change(suspend=False)
     for _ in range(120):
         cluster.look()
         admitted()
@@ -170,7 +165,7 @@ def test_a_job_that_somebody_suspended_by_hand_runs_on() -> None:
 def test_an_edit_while_suspended_is_carried_out_on_resume() -> None:
     cluster = Cluster(fusejob(spec("a")))
     cluster.until_running("extract-p")
-    suspend(cluster, True)
+    cluster.change(suspend=True)
     cluster.settle()
     cluster.edit(spec("a", "b", suspend=True))
     cluster.settle()
@@ -204,12 +199,12 @@ def test_the_deadline_restarts_on_resume_and_does_not_run_while_suspended() -> N
     cluster = Cluster(fusejob(spec("a", activeDeadlineSeconds=60)))
     cluster.until_running("extract-p")
     cluster.pass_time(40)
-    suspend(cluster, True)
+    cluster.change(suspend=True)
     cluster.settle()
     cluster.pass_time(1000)
     cluster.look()
     assert cluster.holds("Suspended")
-    suspend(cluster, False)
+    cluster.change(suspend=False)
     cluster.look()
     cluster.pass_time(40)
     cluster.look()
