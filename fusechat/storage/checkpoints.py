@@ -114,10 +114,22 @@ class Checkpoints:
     def restore(self, step: int, directory: Path) -> None:
         """Puts the files of all ranks together below `directory`.
 
-        MissingInputError if no checkpoint of this step counts. DamagedInputError if a checksum is wrong: the checkpoint
-        then no longer counts, and `newest` gives the one before.
+        TemporaryError if no checkpoint of this step counts any more: another start has removed it. DamagedInputError if
+        a checksum is wrong: the checkpoint then no longer counts, and `newest` gives the one before.
         """
-        checkpoint = self._find(step)
+        self._fetch(self._find(step), directory)
+
+    def restore_newest(self, directory: Path) -> int | None:
+        """Restores the newest checkpoint that is whole and gives its step; None if there is none. For one process."""
+        while (checkpoint := self.newest_checkpoint()) is not None:
+            try:
+                self._fetch(checkpoint, directory)
+            except DamagedInputError:
+                continue
+            return checkpoint.step
+        return None
+
+    def _fetch(self, checkpoint: Checkpoint, directory: Path) -> None:
         base = self._directory(checkpoint.writer, checkpoint.step)
         for name, file in _by_name(checkpoint.files).items():
             try:
@@ -127,16 +139,6 @@ class Checkpoints:
                 found = None
             if found != file:
                 self._report_damage(checkpoint, file, found)
-
-    def restore_newest(self, directory: Path) -> int | None:
-        """Restores the newest checkpoint that is whole and gives its step; None if there is none. For one process."""
-        while (step := self.newest()) is not None:
-            try:
-                self.restore(step, directory)
-            except DamagedInputError:
-                continue
-            return step
-        return None
 
     def other_world_sizes(self) -> list[int]:
         """World sizes, other than this one, at which the stage has committed checkpoints."""
@@ -203,7 +205,7 @@ class Checkpoints:
             answer = self._inspect(writer, found, sizes) if found == step else None
             if isinstance(answer, Checkpoint):
                 return answer
-        raise MissingInputError(f"no complete checkpoint of step {step} in {self._storage.uri}/{self._base}")
+        raise TemporaryError(f"no complete checkpoint of step {step} in {self._storage.uri}/{self._base}")
 
     def _report_damage(self, checkpoint: Checkpoint, expected: FileEntry, found: FileEntry | None) -> None:
         base = self._directory(checkpoint.writer, checkpoint.step)
@@ -211,8 +213,9 @@ class Checkpoints:
         reason = (
             f"{base}/{expected.path}: expected {expected.size} bytes with SHA-256 {expected.sha256}, found {finding}"
         )
-        self._storage.write(f"{base}/damaged.json", canonical_json({"reason": reason}))
-        self._storage.delete(f"{base}/commit.json")
+        if self._storage.size(f"{base}/commit.json") is not None:  # else another start has just removed it
+            self._storage.write(f"{base}/damaged.json", canonical_json({"reason": reason}))
+            self._storage.delete(f"{base}/commit.json")
         raise DamagedInputError(
             f"damaged checkpoint of stage {self._stage}: {reason}",
             stage=self._stage,

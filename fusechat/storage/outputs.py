@@ -196,8 +196,10 @@ class OutputWriter:
 
         Damaged ones are withdrawn, and named in `withdrawn_parts`.
         """
+        documents = self.stage.part_documents()
+        # looked up after them: a part is finished after its files are stored, maybe by another worker right now
         sizes = self.stage.sizes()
-        found = {key: self._intact_part(key, data, sizes) for key, data in self.stage.part_documents().items()}
+        found = {key: self._intact_part(key, data, sizes) for key, data in documents.items()}
         return {part_name(key): part for key, part in found.items() if part is not None}
 
     def complete(

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from fusechat.errors import DamagedInputError, InvalidDataError, MissingInputError, TemporaryError
+from fusechat.errors import DamagedInputError, InvalidDataError, TemporaryError
 from fusechat.fusion.checkpointing import CheckpointStore
 from fusechat.storage import open_storage
 from fusechat.storage.checkpoints import Checkpoints
@@ -63,7 +63,7 @@ def test_an_uncommitted_checkpoint_does_not_count(storage, tmp_path):
     _save(checkpoints, tmp_path, 9)
     _save(checkpoints, tmp_path, 10, commit=False)
     assert checkpoints.newest() == 9
-    with pytest.raises(MissingInputError, match="step 10"):
+    with pytest.raises(TemporaryError, match="step 10"):
         checkpoints.restore(10, tmp_path / "out")
 
 
@@ -133,6 +133,29 @@ def test_restoring_the_newest_falls_back_by_itself(storage, tmp_path):
     storage.write(f"checkpoints/{DIGEST[:12]}/2/first/step-20/rank-1/optim/rank1.bin", b"20:0")
     assert checkpoints.restore_newest(tmp_path / "out") == 10
     assert (tmp_path / "out" / "optim" / "rank1.bin").read_bytes() == b"10:1"
+
+
+@pytest.mark.parametrize("requests", range(8))
+def test_restoring_what_another_start_removes_meanwhile(storage, tmp_path, monkeypatch, requests):
+    """It finishes the stage, and needs no checkpoint any more, before that request: all is restored, or nothing is."""
+    _save(_open(storage), tmp_path, 10)
+    left = iter(range(requests, -1, -1))
+
+    def but_first(method):
+        def ask(*arguments):
+            if next(left, None) == 0:
+                _open(storage, writer="second").clear()
+            return method(*arguments)
+
+        return ask
+
+    for name in ("list", "read", "download"):
+        monkeypatch.setattr(storage, name, but_first(getattr(storage, name)))
+    restored = _open(storage, writer="third").restore_newest(tmp_path / "out")
+    assert restored == (None if requests < 7 else 10)
+    monkeypatch.undo()
+    _open(storage).clear()
+    assert storage.list("checkpoints/") == []
 
 
 def test_a_checkpoint_saved_again_counts_only_with_its_new_commit(storage, tmp_path):

@@ -250,6 +250,23 @@ def test_damaged_parts_are_withdrawn_and_counted(stage, storage, tmp_path):
     assert list(stage.writer("third").finished_parts()) == ["0"]
 
 
+def test_a_part_that_is_finished_during_a_look_is_sound(stage, storage, tmp_path, monkeypatch):
+    """Another worker finishes a part between any two requests of the look."""
+    other, look = stage.writer("other"), storage.list
+    finished = iter(range(100))
+
+    def look_and_finish(prefix):
+        found = look(prefix)
+        number = next(finished)
+        other.finish_part(str(number), [other.put(_file(tmp_path, "x", b"12345"), f"c{number}")])
+        return found
+
+    monkeypatch.setattr(storage, "list", look_and_finish)
+    one = stage.writer("one")
+    assert (one.finished_parts(), list(one.finished_parts())) == ({}, ["0", "1"])
+    assert one.withdrawn_parts == []
+
+
 def test_a_flipped_bit_in_a_part_costs_that_part_alone(stage, storage, tmp_path):
     writer = stage.writer("w")
     for chunk in range(3):
