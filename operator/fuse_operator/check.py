@@ -16,7 +16,7 @@ from fuse_operator.model import Object
 from fuse_operator.permissions import IN_LEASE_NAMESPACE, IN_SERVED_NAMESPACES, Permission
 from fuse_operator.resources import RESOURCES
 
-_SECONDS = 10.0
+_SECONDS = 30.0
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _LOGS = "pods/log"
 
@@ -49,13 +49,13 @@ def findings(connection: Connection, settings: CheckSettings) -> Iterator[Findin
     """Everything in order; nothing after an API server that does not answer."""
     try:
         version = connection.read("/version", seconds=_SECONDS)["gitVersion"]
+        yield Finding(f"API server {version}")
+        yield _resource(connection)
+        yield from _rights(connection, settings)
+        yield _secrets(connection, settings)
     except ApiError as error:
         yield Finding("API server", f"{error}. Look at the network policies and proxies between it and this pod.")
         return
-    yield Finding(f"API server {version}")
-    yield _resource(connection)
-    yield from _rights(connection, settings)
-    yield _secrets(connection, settings)
     yield _leader(connection, settings)
 
 

@@ -26,7 +26,7 @@ def tell(connection: Connection, writer: Writer, fusejob: Object, event: Event, 
 
 def _count(connection: Connection, fusejob: Object, name: str) -> int:
     query = {"fieldSelector": f"metadata.name={name}"}
-    known = connection.read(RESOURCES["Event"].path(namespace_of(fusejob)), query, seconds=5.0).get("items") or []
+    known = connection.read(RESOURCES["Event"].path(namespace_of(fusejob)), query).get("items") or []
     return int(known[0].get("count") or 1) + 1 if known else 1
 
 

@@ -18,8 +18,8 @@ from fusechat.spec.keys import nearest
 
 Object = Mapping[str, Any]
 PLURAL = "fusejobs"
-TIMEOUT = (5.0, 30.0)
-"""Seconds to connect, and to wait for an answer."""
+TIMEOUT = (30.0, 30.0)
+"""Seconds to connect, a busy server's TLS handshake included, and to wait for an answer."""
 SILENCE_SECONDS = 1800.0
 """A log that is followed and says nothing for so long is asked for again."""
 _UNREAD: dict[str, Any] = {"_preload_content": False, "_request_timeout": TIMEOUT}
