@@ -34,7 +34,8 @@ def cluster() -> Iterator[Cluster]:
         # a dry run makes no account, and admission asks for that of the pod of `helm test`
         running.kubectl("create", "serviceaccount", RELEASE, f"--namespace={DRY}")
         running.apply(_service_monitors())
-        running.kubectl("wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com")
+        kind = "crd/servicemonitors.monitoring.coreos.com"
+        running.kubectl("wait", "--for=condition=Established", kind, "--timeout=90s")
         yield running
 
 

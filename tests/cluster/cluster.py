@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Manifest = Mapping[str, Any]
 _T = TypeVar("_T")
+_HANDSHAKES = 6
+"""kubectl gives up where the API server stands still for 10 s at its first request; then nothing was sent yet."""
 
 
 class CommandError(Exception):
@@ -179,19 +181,22 @@ class Cluster:
         return self.node
 
     def _run(self, command: Sequence[str], text: str | None, timeout: float) -> str:
-        result = subprocess.run(
-            command,
-            input=text,
-            stdin=None if text is not None else subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=os.environ | self.environment,
-            check=False,
-        )
-        if result.returncode != 0:
-            raise CommandError(command, result.returncode, result.stdout, result.stderr)
-        return result.stdout
+        for _ in range(_HANDSHAKES):
+            result = subprocess.run(
+                command,
+                input=text,
+                stdin=None if text is not None else subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                env=os.environ | self.environment,
+                check=False,
+            )
+            if result.returncode == 0:
+                return result.stdout
+            if "TLS handshake timeout" not in result.stderr:
+                break
+        raise CommandError(command, result.returncode, result.stdout, result.stderr)
 
 
 def until(probe: Callable[[], _T], what: str, seconds: float = 180) -> _T:

@@ -18,7 +18,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.times import TIMES
 from tests.s3_server import S3Server
 
-_FIXTURES = {"control_plane", "node_cluster"}
+_FIXTURES = {"control_plane", "node_cluster", "cluster"}
 
 
 @pytest.fixture(scope="session")

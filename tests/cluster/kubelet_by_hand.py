@@ -74,9 +74,8 @@ class KubeletByHand:
         """Pods of stages, by name."""
         selector = CHILD_SELECTOR + (f",{names.STAGE}={stage}" if stage else "")
         path = RESOURCES["Pod"].path(self.namespace)
-        return sorted(
-            self.connection.read(path, {"labelSelector": selector})["items"], key=lambda it: it["metadata"]["name"]
-        )
+        found = self.connection.read(path, {"labelSelector": selector}, seconds=_SECONDS)["items"]
+        return sorted(found, key=lambda it: it["metadata"]["name"])
 
     def run(self, pod: Pod) -> None:
         """Its container runs."""
@@ -121,7 +120,8 @@ class KubeletByHand:
         """The plan that prepare makes of the spec that it was given."""
         volumes = pod["spec"]["volumes"]
         config_map = next(volume["configMap"]["name"] for volume in volumes if "configMap" in volume)
-        document = self.connection.read(RESOURCES["ConfigMap"].path(self.namespace, config_map))["data"]["job.yaml"]
+        path = RESOURCES["ConfigMap"].path(self.namespace, config_map)
+        document = self.connection.read(path, seconds=_SECONDS)["data"]["job.yaml"]
         return planned(FuseJob.model_validate(json.loads(document)))
 
     def _remember(self, pod: Pod) -> None:
@@ -130,7 +130,8 @@ class KubeletByHand:
         if pod["metadata"]["uid"] not in self._ended:  # it is ended again where the patch got no answer
             self._ended.add(pod["metadata"]["uid"])
             self.ran.append((labels[names.STAGE], labels[names.ATTEMPT], index))
-        job = self.connection.read(RESOURCES["Job"].path(self.namespace, labels["batch.kubernetes.io/job-name"]))
+        path = RESOURCES["Job"].path(self.namespace, labels["batch.kubernetes.io/job-name"])
+        job = self.connection.read(path, seconds=_SECONDS)
         done = self._done.setdefault(labels[names.DIGEST], set())
         done.add(index)
         if len(done) >= job["spec"].get("completions", 1):

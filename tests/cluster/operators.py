@@ -56,8 +56,8 @@ class Operator:
 
     def log(self) -> list[dict[str, Any]]:
         """Its log so far."""
-        lines = self.log_file.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        lines = self.log_file.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
     def answer(self, path: str) -> tuple[int, str]:
         """Of /healthz or /readyz; code 0 if the process has ended."""

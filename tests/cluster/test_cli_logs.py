@@ -76,7 +76,7 @@ class Job:
                 found["type"] == condition and found["status"] == "True"
                 for found in job.get("status", {}).get("conditions", [])
             ),
-            seconds=120,
+            seconds=300,
         )
 
 

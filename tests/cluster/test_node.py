@@ -136,7 +136,7 @@ def test_pods_and_the_test_see_the_same_objects(
     as_pods_see_it = ClusterS3(cluster_s3.pod_endpoint)
     url = as_pods_see_it.client().generate_presigned_url("get_object", {"Bucket": bucket, "Key": "greeting"})
 
-    node_cluster.apply(_bare("reader", _pod(image, "fetch", "10", url)), namespace=namespace)
+    node_cluster.apply(_bare("reader", _pod(image, "fetch", "100", url)), namespace=namespace)
 
     node_cluster.wait_for("pod", "reader", namespace, _ended)
     assert node_cluster.logs("reader", namespace) == "200 hello, pod\n"

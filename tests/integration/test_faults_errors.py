@@ -218,7 +218,8 @@ class TestFullDisk:
         full = job.run()
         refused(full, 75, str(small_disk), "fuse-", "No space left on device")
         finished = full.stages("finished")
-        assert {"prepare", "extract-pivot", "extract-a", "align-a"} <= set(finished)
+        # a stage that trains needs these; which others have had their turn by then the machine decides
+        assert {"prepare", "extract-pivot"} <= set(finished)
         subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
         ran = job.complete()
         assert set(ran.stages("cached")) == set(finished)

@@ -21,7 +21,7 @@ from tests.standing_still import Standstill, at_step, go_on, hears, standing, un
 pytestmark = pytest.mark.slow
 
 REMOVED = ("extract-b", "align-b", "fuse-b", "merge-varm")
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def _after_a_chunk(directory: Path, number: signal.Signals = signal.SIGSTOP) -> 
 def test_a_stage_that_is_killed_during_a_run_is_tried_again(job: TinyJob, undisturbed: TinyJob, tmp_path: Path) -> None:
     job.remove("align-b")
     process = start(job, **_after_a_chunk(tmp_path, signal.SIGKILL).environment)
-    output, errors = process.communicate(timeout=240)
+    output, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
     told = list(events(iter(output.splitlines())))
     (failed,) = [event for event in told if event["event"] == "failed"]
@@ -248,7 +248,7 @@ def test_two_runs_at_once_end_the_same(job: TinyJob, undisturbed: TinyJob) -> No
     job.remove(*REMOVED)
     processes = [start(job), start(job)]
     for process in processes:
-        output, errors = process.communicate(timeout=240)
+        output, errors = process.communicate(timeout=500)
         assert process.returncode == 0, errors
         finished = [event["stage"] for event in events(iter(output.splitlines())) if event["event"] == "finished"]
         assert set(finished) <= set(REMOVED)
@@ -266,7 +266,7 @@ def test_two_workers_of_one_stage_at_once_end_the_same(job: TinyJob, undisturbed
         arguments = job.stage_arguments(stage)
         twins = [driver.start(arguments, None, tmp_path / f"{stage}.{twin}.log") for twin in range(2)]
         for twin in twins:
-            twin.join(120)
+            twin.join(240)
         logs = "\n".join(path.read_text() for path in tmp_path.glob(f"{stage}.*.log"))
         assert {twin.exitcode for twin in twins} <= {0, 75}, logs
         assert job.complete().stages("finished") == []

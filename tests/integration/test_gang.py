@@ -17,7 +17,7 @@ import pytest
 
 from fusechat.plan.messages import StageMessage
 from fusechat.stages.ending import MESSAGE_PATH
-from fusechat.stages.grace import GRACE, descendants
+from fusechat.stages.grace import GRACE, kill_tree
 from fusechat.stages.rendezvous import PATIENCE
 from tests.gang_ports import next_port
 from tests.integration.faults.job import Inputs, TinyJob, fusechat
@@ -67,8 +67,7 @@ class Node:
 
     def kill(self) -> None:
         """As when the machine is gone."""
-        for process in [self.process.pid, *descendants(self.process.pid)]:
-            os.kill(process, signal.SIGKILL)
+        kill_tree(self.process.pid)
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def test_two_nodes_train_stop_together_survive_a_loss_and_go_on(job: TinyJob, tm
     until(nodes[1].is_asked_to_stop, "the other node was not asked to stop")
     go_on(master)
     for node in nodes:
-        code, message = node.ended(120)
+        code, message = node.ended(240)
         assert code == 143, node.log.read_text()
         assert message.error is not None
         assert message.error.reason == "InterruptedStage"
@@ -148,7 +147,7 @@ def test_two_nodes_train_stop_together_survive_a_loss_and_go_on(job: TinyJob, tm
     until_standing(nodes[0].process.pid)
     nodes[0].kill()
     began = time.monotonic()
-    code, message = nodes[1].ended(120)
+    code, message = nodes[1].ended(240)
     print(f"the master was killed: the other node ended after {time.monotonic() - began:.1f} s")
     assert code == 75, nodes[1].log.read_text()
     assert message.error is not None
@@ -179,21 +178,22 @@ def test_a_node_whose_peers_never_come_gives_up(job: TinyJob, tmp_path: Path) ->
     gang = _gang(job, tmp_path, "alone")
     lost = gang.start(1, **{PATIENCE: "2", "FUSECHAT_MASTER_ADDRESS": "no-such-host.invalid"})
     master = gang.start(0, **{GRACE: "20"})
-    code, message = lost.ended(90)
+    code, message = lost.ended(240)
     assert code == 75, lost.log.read_text()
     assert message.error is not None
     assert "no-such-host.invalid" in message.error.message
     _until_listening(gang.port)
     master.process.send_signal(signal.SIGTERM)
     began = time.time()
-    code, message = master.ended(120)
+    code, message = master.ended(240)
     # when it said so itself: whoever waits for it may be late
     seconds = master.message_file.stat().st_mtime - began
     print(f"a master without peers was stopped: it ended after {seconds:.1f} s")
     assert code == 143, master.log.read_text()
     assert message.error is not None
     assert message.error.reason == "InterruptedStage"
-    assert seconds < 20
+    # half of its grace is the limit, and the machine may stand still meanwhile; nothing else ends it for an hour
+    assert seconds < 80
 
 
 def _until_listening(port: int) -> None:

@@ -85,7 +85,7 @@ def test_killed_at_a_step_while_saving_and_before_the_commit(zero: int | None, i
 
     first = job_of(tmp_path / "killed", inputs, zero)
     # the other rank knows that only a peer went away, and that starting again helps
-    assert ranks.start(first, 2, fault=Fault(rank=1, step=3, at="step")).wait(patience=20) == [75, KILLED]
+    assert ranks.start(first, 2, fault=Fault(rank=1, step=3, at="step")).wait(patience=120) == [75, KILLED]
     second = again(first, "second")
     assert ranks.start(second, 2, fault=Fault(rank=1, step=4, at="save")).wait()[1] == KILLED
     third = again(first, "third")
@@ -105,7 +105,7 @@ def test_sigterm_to_one_rank_saves_a_checkpoint_and_exits_143(zero: int | None, 
     ranks.run(undisturbed, 2)
     stopped = job_of(tmp_path / "stopped", inputs, zero)
     # asked during step 2, noticed by both after step 3, where no checkpoint is due
-    codes = ranks.start(stopped, 2, fault=Fault(rank=1, step=2, at="sigterm")).wait(patience=20)
+    codes = ranks.start(stopped, 2, fault=Fault(rank=1, step=2, at="sigterm")).wait(patience=120)
     assert codes == [InterruptedStageError.exit_code] * 2
     failure = first_failure(stopped.work_directory)
     assert failure is not None
@@ -146,7 +146,7 @@ def test_a_flipped_bit_falls_back_and_another_world_size_is_refused(inputs: Path
     assert outcome(resumed) == outcome(job)
 
     two = again(job, "third")
-    assert set(ranks.start(two, 2).wait(patience=20)) == {ConfigurationError.exit_code}
+    assert set(ranks.start(two, 2).wait(patience=120)) == {ConfigurationError.exit_code}
     failure = first_failure(two.work_directory)
     assert failure is not None
     assert "made by 1 processes" in failure.message
@@ -164,7 +164,7 @@ def test_a_pivot_that_is_not_finite_is_told_of_at_the_first_step(inputs: Path, t
     weights["model.norm.weight"][0] = float("nan")
     save_file(weights, pivot / "model.safetensors", {"format": "pt"})
     job = replace(job_of(tmp_path / "job", inputs, 2), model_directory=pivot)
-    assert ranks.start(job, 2).wait(patience=20) == [ConfigurationError.exit_code] * 2
+    assert ranks.start(job, 2).wait(patience=120) == [ConfigurationError.exit_code] * 2
     failure = first_failure(job.work_directory)
     assert failure is not None
     assert "diverged at step 1" in failure.message

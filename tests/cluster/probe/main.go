@@ -77,10 +77,13 @@ func meet(port string, hosts []string) {
 		}
 	}()
 	deadline := time.Now().Add(time.Minute)
+	var rest time.Duration
 	for _, host := range hosts {
 		address := host
 		if !strings.Contains(host, ":") {
 			address = net.JoinHostPort(host, port)
+			// a peer may stand still before it has met this one
+			rest = 20 * time.Second
 		}
 		connection, err := net.DialTimeout("tcp", address, time.Second)
 		for ; err != nil && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
@@ -91,7 +94,7 @@ func meet(port string, hosts []string) {
 		}
 		fmt.Println("met", host, "at", connection.RemoteAddr())
 	}
-	time.Sleep(2 * time.Second)
+	time.Sleep(rest)
 }
 
 // fetch prints what is at a URL.

@@ -32,6 +32,7 @@ def meet(nodes):
     for _ in range(MEETING_SECONDS):
         try:
             with socket.create_connection(address, timeout=5) as connection:
+                connection.settimeout(MEETING_SECONDS)
                 connection.sendall(rank.encode())
                 return [connection.recv(100).decode()]
         except OSError:

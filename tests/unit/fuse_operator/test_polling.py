@@ -35,7 +35,7 @@ def test_what_is_read_is_kept_and_told_once_while_it_stays_the_same() -> None:
     poller = _poller(read, told)
     poller.start()
     poller.want(KEY, {"job": "pod"})
-    _until(lambda: len(reads) >= 4)
+    _until(lambda: len(reads) >= 4 and bool(told))
     poller.stop()
     assert poller.found({"job", "other"}) == {"job": 7}
     assert told == [KEY]
