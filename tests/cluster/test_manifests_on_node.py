@@ -62,7 +62,7 @@ def ran(cluster: Cluster, *children: Manifest) -> list[dict[str, Any]]:
         # of an owner that does not exist they would be garbage
         cluster.apply({**child, "metadata": {**child["metadata"], "ownerReferences": []}})
     name, namespace = (children[-1]["metadata"][field] for field in ("name", "namespace"))
-    job = cluster.wait_for("job", name, namespace, _ended, seconds=120)
+    job = cluster.wait_for("job", name, namespace, _ended, seconds=300)
     pods = cluster.list("pods", namespace, f"batch.kubernetes.io/job-name={name}")
     logs = {pod["metadata"]["name"]: cluster.logs(pod["metadata"]["name"], namespace) for pod in pods}
     assert _ended(job) == "Complete", logs

@@ -51,7 +51,7 @@ def _kubectl_version(command: str) -> str:
 
 
 def _output(command: str, *arguments: str) -> str:
-    return subprocess.run([command, *arguments], capture_output=True, text=True, check=False, timeout=30).stdout
+    return subprocess.run([command, *arguments], capture_output=True, text=True, check=False, timeout=120).stdout
 
 
 def _within(text: str, bounds: tuple[tuple[int, int], tuple[int, int]]) -> bool:
