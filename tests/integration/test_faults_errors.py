@@ -216,9 +216,9 @@ class TestFullDisk:
     ) -> None:
         job = tiny_inputs.job(small_disk, retry={"attempts": 1})
         full = job.run()
-        refused(full, 75, str(small_disk), "fuse-", "No space left on device")
+        refused(full, 75, str(small_disk), "No space left on device")
         finished = full.stages("finished")
-        # a stage that trains needs these; which others have had their turn by then the machine decides
+        # every stage that trains needs these; what else has had its turn by then the machine decides
         assert {"prepare", "extract-pivot"} <= set(finished)
         subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
         ran = job.complete()
