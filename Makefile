@@ -31,14 +31,14 @@ verify: $(READY) ## format, lint, types, import layers, generated files
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit/test_generated.py
+	$(BIN)/python -m pytest -q tests/unit/tools/test_generated.py
 
 format: $(READY) ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 generated: $(READY) ## rebuild generated files
-	$(BIN)/python -m fusechat.generated
+	$(BIN)/python -m tools.generated
 
 COMPILE := $(BIN)/uv pip compile --quiet --constraint constraints.txt --generate-hashes --no-emit-index-url \
 	--python-version 3.11 --python-platform linux --custom-compile-command 'make requirements'

@@ -65,7 +65,7 @@ def _conversations(data: str, skill_field: str) -> list[Conversation]:
     from fusechat.cli.models import absolute_uri
     from fusechat.errors import InvalidDataError
     from fusechat.records import Malformed, data_files, read_records
-    from fusechat.stages.process import cache_directory
+    from fusechat.storage.cache import cache_directory
     from fusechat.storage.inputs import fetch
 
     source = fetch(absolute_uri(data), cache_directory(), kind="dataset")

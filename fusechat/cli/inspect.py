@@ -124,7 +124,7 @@ def _manifest(storage: Storage, directory: str) -> Manifest:
 
 def _verify(storage: Storage, manifest: Manifest) -> None:
     """Reads all of it. DamagedInputError (75) names the first file whose SHA-256 is wrong."""
-    from fusechat.stages.process import cache_directory
+    from fusechat.storage.cache import cache_directory
     from fusechat.storage.outputs import StageDirectory
 
     reader = StageDirectory(storage, manifest.stage, manifest.digest, kind=manifest.kind).reader(cache_directory())
@@ -138,7 +138,7 @@ def _table(uri: str, count: int) -> dict[str, Any]:
 
     from fusechat.cli.models import absolute_uri
     from fusechat.errors import InvalidDataError
-    from fusechat.stages.process import cache_directory
+    from fusechat.storage.cache import cache_directory
     from fusechat.storage.inputs import fetch
 
     try:

@@ -18,8 +18,8 @@ from fusechat.plan import PlannedStage, build_plan
 from fusechat.plan.build import PREPARE
 from fusechat.spec.job import FuseJob
 from fusechat.spec.load import broken_on_a_cluster
-from fusechat.stages.context import stage_directory
 from fusechat.storage import CompletenessState
+from fusechat.worker.context import stage_directory
 
 UNKNOWN_UID = "00000000-0000-0000-0000-000000000000"
 UNKNOWN_DIGEST = "0" * 64

@@ -35,7 +35,7 @@ def model_name(model: str) -> str:
 
 def model_directory(model: str) -> Path:
     """A local directory with the model, fetched if need be. MissingInputError if it is not there (yet)."""
-    from fusechat.stages.process import cache_directory
+    from fusechat.storage.cache import cache_directory
     from fusechat.storage.inputs import fetch
 
     if model.endswith((".yaml", ".yml")):
@@ -50,9 +50,9 @@ def absolute_uri(text: str) -> str:
 
 def _result_of(file: Path) -> Path:
     from fusechat.cli.planning import plan_job
-    from fusechat.stages.context import stage_directory
-    from fusechat.stages.layout import MODEL
-    from fusechat.stages.process import cache_directory
+    from fusechat.storage.cache import cache_directory
+    from fusechat.worker.context import stage_directory
+    from fusechat.worker.layout import MODEL
 
     planned = plan_job(file, offline=True)
     stage = planned.plan.stage(planned.plan.result)

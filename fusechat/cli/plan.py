@@ -120,7 +120,7 @@ def unresolved_inputs(planned: PlannedJob) -> list[str]:
 
 
 def _stage(planned: PlannedJob, stage: PlannedStage) -> dict[str, Any]:
-    from fusechat.stages.context import stage_directory
+    from fusechat.worker.context import stage_directory
 
     state = UNKNOWN if stage.digest else UNRESOLVED
     if stage.digest and not planned.storage_unread:

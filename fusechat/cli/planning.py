@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fusechat.planned_job import PlannedJob, plan_best_effort, planned, read_lock, write_plan
 from fusechat.spec.job import FuseJob
 from fusechat.spec.load import load_job
 from fusechat.spec.uris import resolve_uris
-from fusechat.stages.planning import PlannedJob, planned, planned_as_far_as_known, read_lock, write_plan
 
 __all__ = ["PlannedJob", "plan_job", "read_lock", "write_plan", "written_and_planned"]
 
@@ -22,7 +22,7 @@ def written_and_planned(file: Path, *, offline: bool = False) -> tuple[FuseJob, 
     """The job as the file has it, with relative paths as they are, and its plan. Offline, the storage is one of the
     parts that may be out of reach."""
     written, job = _written_and_resolved(file)
-    return written, planned_as_far_as_known(job) if offline else planned(job)
+    return written, plan_best_effort(job) if offline else planned(job)
 
 
 def _written_and_resolved(file: Path) -> tuple[FuseJob, FuseJob]:

@@ -43,7 +43,7 @@ def run(
 
 
 def _print(planned: PlannedJob, outcome: Outcome, file: Path) -> None:
-    from fusechat.stages.layout import MODEL, REPORT_PAGE
+    from fusechat.worker.layout import MODEL, REPORT_PAGE
 
     facts = {
         "stages": f"{len(outcome.ran)} ran, {len(outcome.cached)} were reused",
@@ -76,7 +76,7 @@ def execute(planned: PlannedJob, parallel: int | None, *, as_json: bool) -> Outc
 
 def log_directory(planned: PlannedJob) -> Path:
     """Where the stages' logs of this machine go: beside the outputs, or in the cache for a remote storage."""
-    from fusechat.stages.process import cache_directory
+    from fusechat.storage.cache import cache_directory
 
     key = f"logs/{planned.plan.digest[:12]}"
     return planned.storage.local_path(key) or cache_directory() / key
@@ -84,7 +84,7 @@ def log_directory(planned: PlannedJob) -> Path:
 
 def output_uri(planned: PlannedJob, stage: str, name: str) -> str:
     """Where a finished stage's file or directory lies."""
-    from fusechat.stages.context import stage_directory
+    from fusechat.worker.context import stage_directory
 
     directory = stage_directory(planned.storage, planned.plan.stage(stage))
     manifest = directory.manifest()

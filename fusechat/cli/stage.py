@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fusechat.stages.ending import Ending
+    from fusechat.worker.ending import Ending
 
 
 def stage(
@@ -42,11 +42,11 @@ def stage(
 
     Example: [bold]fusechat stage extract-mixtral --plan s3://bucket/prefix/plans/DIGEST.json --worker 0/4[/bold]
     """
-    from fusechat.stages.ending import Ending, termination_message
-    from fusechat.stages.surroundings import make_habitable
+    from fusechat.worker.container_env import ensure_home_and_tmp
+    from fusechat.worker.ending import Ending, termination_message
 
     with termination_message(Ending(name)) as ending:
-        make_habitable()
+        ensure_home_and_tmp()
         ran = _run(name, plan, job, worker, attempt, ending)
     typer.echo(f"Stage {name} {'ended' if ran else 'was complete already'}.")
 
@@ -66,8 +66,8 @@ def _run(
         from fusechat.stages.cluster_prepare import prepare_on_cluster
 
         return prepare_on_cluster(job, attempt=attempt, ending=ending)
-    from fusechat.stages.context import Worker
-    from fusechat.stages.process import run_stage
+    from fusechat.worker.context import Worker
+    from fusechat.worker.process import run_stage
 
     assert plan is not None
     index, count = _worker(worker)

@@ -102,7 +102,7 @@ def _of_file(file: Path, as_json: bool) -> None:
 
 
 def _state(planned: PlannedJob, stage: PlannedStage, chunks: int | None) -> dict[str, Any]:
-    from fusechat.stages.context import stage_directory
+    from fusechat.worker.context import stage_directory
 
     value: dict[str, Any] = {"name": stage.name, "digest": stage.digest, "state": "unresolved"}
     if stage.digest is None:
@@ -122,8 +122,8 @@ def _state(planned: PlannedJob, stage: PlannedStage, chunks: int | None) -> dict
 
 def _chunk_count(planned: PlannedJob) -> int | None:
     """Chunks of the prepared conversations, once `prepare` is complete."""
-    from fusechat.stages.context import stage_directory
-    from fusechat.stages.layout import TRAIN
+    from fusechat.worker.context import stage_directory
+    from fusechat.worker.layout import TRAIN
 
     prepare = next(stage for stage in planned.plan.stages if stage.kind == "prepare")
     directory = stage_directory(planned.storage, prepare) if prepare.digest else None

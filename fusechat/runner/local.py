@@ -20,11 +20,11 @@ from fusechat.runner.processes import CommandLine, ForkServer
 from fusechat.runner.schedule import Machine, Task, gpus_of, startable, tasks_of
 from fusechat.runner.state import Outcome, RunState, StageFailedError, stage_failure
 from fusechat.runner.stopping import stop_requests
-from fusechat.stages.context import stage_directory
 from fusechat.storage.base import Storage
 from fusechat.storage.local import local_errors
 from fusechat.storage.outputs import CompletenessState
 from fusechat.storage.sweeping import sweep
+from fusechat.worker.context import stage_directory
 
 TEMPORARY = TemporaryError.exit_code
 RETRIED = (TEMPORARY, InterruptedStageError.exit_code)

@@ -17,13 +17,13 @@ from fusechat.alignment.pair_counts import PairCounts
 from fusechat.alignment.vocabulary import VocabularyMapping, map_vocabulary, same_vocabulary, write_mapping
 from fusechat.canonical import Json
 from fusechat.parquet import read_representations, read_vocabulary, write_alignments
-from fusechat.stages.chunks import complete_if_last, missing_chunks, run_chunks
-from fusechat.stages.clock import Clock
-from fusechat.stages.context import StageContext
-from fusechat.stages.layout import ALIGNMENTS, MAPPING, REPRESENTATIONS, VOCABULARY, chunk_name, parquet, part_of
-from fusechat.stages.splits import chunk_numbers
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import Representation
+from fusechat.worker.chunks import complete_if_last, missing_chunks, run_chunks
+from fusechat.worker.clock import Clock
+from fusechat.worker.context import StageContext
+from fusechat.worker.layout import ALIGNMENTS, MAPPING, REPRESENTATIONS, VOCABULARY, chunk_name, parquet, part_of
+from fusechat.worker.splits import chunk_numbers
 
 
 def run(context: StageContext) -> None:

@@ -21,18 +21,18 @@ from fusechat.plan import PLAN_FORMAT_VERSION, Plan, PlannedStage
 from fusechat.plan.build import PREPARE
 from fusechat.plan.messages import DIGEST_DIGITS, PlanSummary, StageSummary
 from fusechat.plan.versions import RENDERED_BY, check_rendered_by, matching_image
+from fusechat.planned_job import planned, write_plan
 from fusechat.spec.job import FuseJob
 from fusechat.spec.load import ON_A_CLUSTER, load_job
 from fusechat.spec.uris import resolve_uris
-from fusechat.stages.context import Worker, stage_directory
-from fusechat.stages.disk import full_disk_explained
-from fusechat.stages.ending import Ending
-from fusechat.stages.memory import lack_of_memory_explained
-from fusechat.stages.planning import planned, write_plan
-from fusechat.stages.process import run_planned, terminate_as_interrupt
 from fusechat.storage.base import Storage
 from fusechat.storage.manifest import Manifest
 from fusechat.storage.outputs import CompletenessState
+from fusechat.worker.context import Worker, stage_directory
+from fusechat.worker.disk import full_disk_explained
+from fusechat.worker.ending import Ending
+from fusechat.worker.memory import lack_of_memory_explained
+from fusechat.worker.process import run_planned, terminate_as_interrupt
 
 _PARALLEL_LOOK_UPS = 32
 

@@ -18,14 +18,14 @@ from fusechat.evaluation.bits_per_byte import score_conversations
 from fusechat.evaluation.results import GradedAnswer, ModelEvaluation, SampleAnswer, write_evaluation
 from fusechat.evaluation.tasks import TaskSpec, load_task
 from fusechat.extraction.extract import BatchDone
-from fusechat.stages.clock import Clock
-from fusechat.stages.context import StageContext
+from fusechat.gang.ranks import RankWork, ranks_of, run_ranks
 from fusechat.stages.extract import render_all
 from fusechat.stages.inference import load_for_inference, model_directory
-from fusechat.stages.layout import EVALUATION, VALIDATION
-from fusechat.stages.ranks import ranks_of, run_ranks
-from fusechat.stages.splits import split_conversations
 from fusechat.tables import Conversation
+from fusechat.worker.clock import Clock
+from fusechat.worker.context import StageContext
+from fusechat.worker.layout import EVALUATION, VALIDATION
+from fusechat.worker.splits import split_conversations
 
 
 def run(context: StageContext) -> None:
@@ -64,6 +64,11 @@ def make(context: StageContext) -> None:
     writer = context.writer()
     details: dict[str, Json] = {"conversations": len(conversations), "dropped": dict(sorted(dropped.items()))}
     writer.complete([writer.put(path, EVALUATION, move=True)], details | clock.details())
+
+
+def run_rank(context: StageContext, _work: RankWork) -> None:
+    """One rank of a tensor-parallel model."""
+    make(context)
 
 
 def _held_out(context: StageContext) -> list[Conversation]:

@@ -18,15 +18,15 @@ from fusechat.chat.render import ChatTokenizer
 from fusechat.chat.vocabulary import vocabulary_of
 from fusechat.extraction.extract import BatchDone, count_non_finite, extract_chunk
 from fusechat.extraction.forward import output_size
+from fusechat.gang.ranks import RankWork, ranks_of, run_ranks
 from fusechat.parquet import read_conversations, write_representations, write_vocabulary
-from fusechat.stages.chunks import complete_if_last, missing_chunks, run_chunks
-from fusechat.stages.clock import Clock
-from fusechat.stages.context import StageContext
 from fusechat.stages.inference import load_for_inference, model_directory
-from fusechat.stages.layout import REPRESENTATIONS, TRAIN, VOCABULARY, chunk_name, parquet, part_of
-from fusechat.stages.ranks import ranks_of, run_ranks
-from fusechat.stages.splits import chunk_numbers
 from fusechat.tables import Conversation, Rendering
+from fusechat.worker.chunks import complete_if_last, missing_chunks, run_chunks
+from fusechat.worker.clock import Clock
+from fusechat.worker.context import StageContext
+from fusechat.worker.layout import REPRESENTATIONS, TRAIN, VOCABULARY, chunk_name, parquet, part_of
+from fusechat.worker.splits import chunk_numbers
 
 
 def run(context: StageContext) -> None:
@@ -52,6 +52,11 @@ def make(context: StageContext, chunks: Sequence[int], *, vocabulary: bool) -> C
         _write_vocabulary(context, tokenizer, output_size(model))
     run_chunks(context, REPRESENTATIONS, chunks, _Extraction(context, model, tokenizer), clock)
     return clock
+
+
+def run_rank(context: StageContext, work: RankWork) -> None:
+    """One rank of a tensor-parallel model makes what all of them were told to."""
+    make(context, work.chunks, vocabulary=work.vocabulary)
 
 
 @dataclass(frozen=True)

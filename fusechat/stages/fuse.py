@@ -28,16 +28,16 @@ from fusechat.fusion.settings import (
 )
 from fusechat.fusion.targets import Tail, TargetSettings
 from fusechat.fusion.train_process import open_checkpoints
+from fusechat.gang.launch_training import run_training
+from fusechat.gang.torchrun import Gang
 from fusechat.parquet import read_conversations
-from fusechat.stages.clock import Clock
-from fusechat.stages.context import StageContext
-from fusechat.stages.layout import ALIGNMENTS, REPRESENTATIONS, SELECTION, TRAINING, VALIDATION, chunk_name
-from fusechat.stages.pinned import fetch_model
-from fusechat.stages.splits import chunk_numbers
-from fusechat.stages.torchrun import Gang
-from fusechat.stages.training import run_training
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import Rendering
+from fusechat.worker.clock import Clock
+from fusechat.worker.context import StageContext
+from fusechat.worker.layout import ALIGNMENTS, REPRESENTATIONS, SELECTION, TRAINING, VALIDATION, chunk_name
+from fusechat.worker.pinned import fetch_model
+from fusechat.worker.splits import chunk_numbers
 
 
 def run(context: StageContext) -> None:

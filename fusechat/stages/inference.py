@@ -8,9 +8,9 @@ from transformers import PreTrainedModel
 
 from fusechat.chat.render import ChatTokenizer
 from fusechat.extraction.model import ModelOptions, load_model
-from fusechat.stages.context import StageContext
-from fusechat.stages.layout import MODEL
-from fusechat.stages.pinned import fetch_model
+from fusechat.worker.context import StageContext
+from fusechat.worker.layout import MODEL
+from fusechat.worker.pinned import fetch_model
 
 
 def model_directory(context: StageContext) -> Path:

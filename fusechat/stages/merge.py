@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusechat.merging.merge import merge
-from fusechat.stages.clock import Clock
-from fusechat.stages.context import StageContext
-from fusechat.stages.layout import MERGE_SUMMARY, MERGE_WEIGHTS, MODEL, parquet
-from fusechat.stages.pinned import fetch_model
+from fusechat.worker.clock import Clock
+from fusechat.worker.context import StageContext
+from fusechat.worker.layout import MERGE_SUMMARY, MERGE_WEIGHTS, MODEL, parquet
+from fusechat.worker.pinned import fetch_model
 
 
 def run(context: StageContext) -> None:

@@ -20,13 +20,13 @@ from fusechat.chat.reasons import Dropped
 from fusechat.errors import InvalidDataError
 from fusechat.parquet import write_conversations
 from fusechat.records import Malformed, data_files, read_records
-from fusechat.stages.clock import Clock
-from fusechat.stages.context import StageContext
-from fusechat.stages.layout import STATISTICS, TRAIN, VALIDATION, chunk_name
-from fusechat.stages.pinned import fetch_dataset
-from fusechat.stages.splits import split_conversations
 from fusechat.storage.base import FileEntry
 from fusechat.tables import Conversation, Message
+from fusechat.worker.clock import Clock
+from fusechat.worker.context import StageContext
+from fusechat.worker.layout import STATISTICS, TRAIN, VALIDATION, chunk_name
+from fusechat.worker.pinned import fetch_dataset
+from fusechat.worker.splits import split_conversations
 
 SPLITS = (TRAIN, VALIDATION)
 _EXAMPLES = 3

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fusechat.errors import InvalidDataError, MissingInputError
-from fusechat.stages.clock import Clock
-from fusechat.stages.context import StageContext
-from fusechat.stages.layout import CARD, MODEL, REPORT_PAGE, RESULTS
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
 from fusechat.storage.reading import OutputReader
+from fusechat.worker.clock import Clock
+from fusechat.worker.context import StageContext
+from fusechat.worker.layout import CARD, MODEL, REPORT_PAGE, RESULTS
 
 RECORD = "published.json"
 LAST = "config.json"

@@ -32,9 +32,11 @@ from fusechat.reporting.data import (
     compared_pairs,
 )
 from fusechat.reporting.page import page
-from fusechat.stages.clock import Clock
-from fusechat.stages.context import StageContext
-from fusechat.stages.layout import (
+from fusechat.storage.reading import OutputReader
+from fusechat.tables import RowStatus
+from fusechat.worker.clock import Clock
+from fusechat.worker.context import StageContext
+from fusechat.worker.layout import (
     CARD,
     EVALUATION,
     MAPPING,
@@ -52,9 +54,7 @@ from fusechat.stages.layout import (
     parquet,
     part_of,
 )
-from fusechat.stages.splits import split_conversations
-from fusechat.storage.reading import OutputReader
-from fusechat.tables import RowStatus
+from fusechat.worker.splits import split_conversations
 
 
 def run(context: StageContext) -> None:

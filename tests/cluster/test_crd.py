@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from kubernetes import config
 
 from fusechat.errors import SpecError, SpecProblem
-from fusechat.generated import ROOT
 from fusechat.spec.load import ON_A_CLUSTER, load_job, parse_job
 from tests.cluster.cluster import Cluster, CommandError
 from tests.cluster.operators import wait_until_served
 from tests.spec_cases import Case, cases
 from tests.spec_documents import nearly_valid_jobs
+from tools.generated import ROOT
 
 CRD = ROOT / "crds" / "fusejobs.fusechat.dev.yaml"
 JOBS = "/apis/fusechat.dev/v1alpha1/namespaces/{namespace}/fusejobs"

@@ -25,9 +25,9 @@ from fusechat.plan.messages import PlanSummary, StageMessage
 from fusechat.plan.versions import RENDERED_BY, rendered_by
 from fusechat.spec.job import FuseJob
 from fusechat.stages.cluster_prepare import document_digest, look_up
-from fusechat.stages.context import stage_directory
-from fusechat.stages.ending import MESSAGE_PATH
 from fusechat.storage import open_storage
+from fusechat.worker.context import stage_directory
+from fusechat.worker.ending import MESSAGE_PATH
 from tests.integration.faults.job import Inputs, fusechat
 from tests.s3_server import S3Server
 from tests.standing_still import Standstill, go_on, until_standing
@@ -260,7 +260,7 @@ def test_the_digest_is_the_operators_whatever_the_namespace(pods: Pods) -> None:
 
 def test_a_stopped_stage_says_so(pods: Pods) -> None:
     """A process of its own, for signals are for the main thread."""
-    in_the_midst = Standstill("fusechat.stages.context", "Progress.__call__").environment
+    in_the_midst = Standstill("fusechat.worker.context", "Progress.__call__").environment
     file, message = pods.directory / "job.yaml", pods.directory / "termination-log"
     file.write_bytes(canonical_json(planned_spec(pods.job)))
     process = subprocess.Popen(

@@ -16,7 +16,7 @@ import pytest
 from fusechat.canonical import canonical_json
 from fusechat.plan import Plan
 from fusechat.plan.messages import PlanSummary, StageMessage
-from fusechat.stages.ending import MESSAGE_PATH
+from fusechat.worker.ending import MESSAGE_PATH
 from tests.integration.faults.job import Inputs
 from tests.tiny import job_document
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from fusechat.gang.grace import GRACE, kill_tree
+from fusechat.gang.rendezvous import PATIENCE
 from fusechat.plan.messages import StageMessage
-from fusechat.stages.ending import MESSAGE_PATH
-from fusechat.stages.grace import GRACE, kill_tree
-from fusechat.stages.rendezvous import PATIENCE
+from fusechat.worker.ending import MESSAGE_PATH
 from tests.gang_ports import next_port
 from tests.integration.faults.job import Inputs, TinyJob, fusechat
 from tests.standing_still import at_step, go_on, until, until_standing

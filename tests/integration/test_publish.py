@@ -12,10 +12,10 @@ import pytest
 from fusechat.errors import DamagedInputError, FuseChatError, InvalidDataError
 from fusechat.plan import Plan, PlannedStage
 from fusechat.stages import publish
-from fusechat.stages.context import Progress, StageContext, Worker
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
 from fusechat.storage.outputs import StageDirectory
+from fusechat.worker.context import Progress, StageContext, Worker
 
 MODEL = {
     "config.json": b"{}",

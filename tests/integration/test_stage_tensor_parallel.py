@@ -22,9 +22,9 @@ from fusechat.errors import ConfigurationError, InterruptedStageError, Temporary
 from fusechat.evaluation.results import read_evaluation
 from fusechat.parquet import read_representations, read_vocabulary
 from fusechat.stages import evaluate, extract
-from fusechat.stages.context import Progress, StageContext, Worker
-from fusechat.stages.process import run_stage, terminate_as_interrupt
 from fusechat.storage.reading import OutputReader
+from fusechat.worker.context import Progress, StageContext, Worker
+from fusechat.worker.process import run_stage, terminate_as_interrupt
 from tests.standing_still import Standstill, go_on, until_asked, until_standing
 from tests.tiny import conversations, job_document, write_job, write_models, write_rows
 

@@ -80,8 +80,8 @@ class _Countdown:
 
 
 def _arm(fault: Fault) -> None:
-    from fusechat.stages.context import Progress
     from fusechat.storage.local import LocalStorage
+    from fusechat.worker.context import Progress
 
     reached = _Countdown(fault)
     upload, write, progress = LocalStorage.upload, LocalStorage.write, Progress.__call__

@@ -16,8 +16,8 @@ from fusechat.manifests import Owner, WorkerSettings, names, prepare_job, spec_c
 from fusechat.pins import DatasetPin, ModelPin, PinnedFile, Pins
 from fusechat.plan import build_plan
 from fusechat.spec.load import load_job
-from fusechat.stages.context import stage_directory
 from fusechat.storage import open_storage
+from fusechat.worker.context import stage_directory
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 OWNER = Owner("job", "default", "00000000-0000-0000-0000-000000000000")

@@ -60,7 +60,7 @@ def test_the_newest_whole_marked_line_counts() -> None:
 
 
 def test_it_reads_what_a_stages_process_writes(capsys: Any) -> None:
-    from fusechat.stages.context import Progress, Worker
+    from fusechat.worker.context import Progress, Worker
 
     Progress("extract-a", Worker(0, 2))(3, 7, "chunks", tokens=12.0)
     assert newest(capsys.readouterr().out.encode().splitlines()) == LogProgress(3, 7, "chunks", {"tokens": 12.0})

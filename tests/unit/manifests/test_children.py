@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from fusechat.gang.rendezvous import PATIENCE
 from fusechat.manifests import WorkerSettings, names, plan_uri, prepare_job, spec_config_map, spec_hash, stage_children
 from fusechat.plan.versions import RENDERED_BY, rendered_by
-from fusechat.stages.rendezvous import PATIENCE
 from tests.unit.manifests.jobs import (
     DIGEST,
     OWNER,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from fusechat.gang.grace import GRACE
 from fusechat.manifests import WorkerSettings, prepare_job
 from fusechat.pins import Pins
 from fusechat.plan import build_plan
 from fusechat.plan.libraries import library_environment
-from fusechat.stages.grace import GRACE
 from tests.unit.manifests.jobs import (
     OWNER,
     WORKER,

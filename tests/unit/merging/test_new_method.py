@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fusechat.merging.registry import METHODS
-from fusechat.spec.reference import merging_reference
+from tools.fusejob_reference import merging_reference
 
 ROOT = Path(__file__).parents[3]
 FORMULA = '''\
@@ -41,7 +41,7 @@ import numpy as np
 from fusechat.merging.merge import merge
 from fusechat.merging.registry import find_method, parse_parameters
 from fusechat.spec.load import parse_job
-from fusechat.spec.reference import MINIMAL_JOB, merging_reference
+from tools.fusejob_reference import MINIMAL_JOB, merging_reference
 from tests.unit.merging.models import random_models, read_model, write_model
 
 assert "| `Median` | The middle. | 3 or more | `scale` 1 |" in merging_reference()

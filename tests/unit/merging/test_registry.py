@@ -15,7 +15,7 @@ from fusechat.merging.registry import METHODS, find_method, parse_parameters
 from fusechat.merging.slerp import interpolation_at
 from fusechat.spec import fields
 from fusechat.spec.fusion import MergeMethodSpec, MergeType
-from fusechat.spec.reference import merging_reference
+from tools.fusejob_reference import merging_reference
 
 
 @pytest.mark.parametrize("name", METHODS)

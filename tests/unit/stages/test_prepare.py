@@ -17,13 +17,13 @@ from fusechat.parquet import read_conversations
 from fusechat.pins import DatasetPin, PinnedFile, Pins
 from fusechat.plan import Plan, build_plan
 from fusechat.spec.job import FuseJob
-from fusechat.stages.context import Worker, stage_directory
 from fusechat.stages.prepare import cut_text
-from fusechat.stages.process import run_stage
 from fusechat.storage import open_storage
 from fusechat.storage.inputs import locate
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import Conversation
+from fusechat.worker.context import Worker, stage_directory
+from fusechat.worker.process import run_stage
 
 
 def chat(question: str, answer: str, **more: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from fusechat.cli.cluster.log_lines import Reader, progress_line, readable
 from fusechat.cli.cluster.stage_pods import StagePod, chosen_pods, default_stage
 from fusechat.cli.cluster.view import JobView
-from fusechat.stages.context import Progress, Worker
+from fusechat.worker.context import Progress, Worker
 
 
 def pod(name: str, index: int = 0, attempt: int = 0, minute: int = 0, **status: Any) -> StagePod:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fusechat.plan import PlannedStage
 from fusechat.plan.messages import DIGEST_DIGITS, ErrorSummary, PlanSummary, StageMessage
-from fusechat.stages.clock import process_start_time
+from fusechat.worker.clock import process_start_time
 
 MESSAGE_PATH = "FUSECHAT_TERMINATION_MESSAGE_PATH"
 

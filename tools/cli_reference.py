@@ -13,7 +13,7 @@ from fusechat.cli.main import INTERRUPTED, register
 
 _HEAD = """# The command line
 
-Made from the commands by `python -m fusechat.generated`. What a FuseJob may say is in [fusejob.md](fusejob.md), the
+Made from the commands by `python -m tools.generated`. What a FuseJob may say is in [fusejob.md](fusejob.md), the
 merge methods and their parameters in [merging.md](merging.md).
 
 Commands that a script would read take `--json`. Tables go to standard output, errors and remarks to standard error;

@@ -15,9 +15,9 @@ from fusechat.errors import (
     TemporaryError,
 )
 from fusechat.fusion.train_process import leave_failure
+from fusechat.gang.ranks import RankWork, ranks_of
+from fusechat.gang.torchrun import Gang, failure, torchrun
 from fusechat.plan.stages import PlannedStage, Resources
-from fusechat.stages.ranks import RankWork, ranks_of
-from fusechat.stages.torchrun import Gang, failure, torchrun
 
 
 def stage(nodes: int, processes: int) -> PlannedStage:

@@ -10,8 +10,8 @@ from typing import Any
 from fusechat.errors import InvalidDataError
 from fusechat.pins import DatasetPin, ModelPin, PinnedFile, Pins
 from fusechat.records import DATA_SUFFIXES
-from fusechat.stages.context import StageContext
 from fusechat.storage.inputs import InputFile, fetch, locate, verify
+from fusechat.worker.context import StageContext
 
 
 def fetch_model(context: StageContext, located: Mapping[str, Any]) -> Path:

@@ -13,10 +13,10 @@ from typing import Any
 
 from fusechat.errors import DamagedInputError
 from fusechat.plan import Plan, PlannedStage
-from fusechat.stages.ending import Ending
 from fusechat.storage.base import Storage
 from fusechat.storage.outputs import OutputWriter, StageDirectory
 from fusechat.storage.reading import OutputReader
+from fusechat.worker.ending import Ending
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A model split within its layers over several accelerators: a process for each, under torchrun, started by the stage.
 
 The stage's own process decides what is to do, so that all ranks do the same whatever other workers finish meanwhile;
-rank 0 writes and tells of progress. A rank's process: fusechat.stages.rank_process.
+rank 0 writes and tells of progress. A rank's process: fusechat.gang.rank_process.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fusechat.gang.grace import grace_seconds, kill_tree
+from fusechat.gang.torchrun import Gang, end_with_parent, failure, torchrun
 from fusechat.plan import PlannedStage
-from fusechat.stages.context import StageContext
-from fusechat.stages.grace import grace_seconds, kill_tree
-from fusechat.stages.torchrun import Gang, end_with_parent, failure, torchrun
+from fusechat.worker.context import StageContext
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def run_ranks(context: StageContext, chunks: Sequence[int] = (), *, vocabulary: 
     directory.mkdir()
     told = directory / "work.json"
     told.write_text(work.to_json())
-    code = _run(torchrun(Gang(1, 0, ranks_of(context.stage)), "fusechat.stages.rank_process", str(told)))
+    code = _run(torchrun(Gang(1, 0, ranks_of(context.stage)), "fusechat.gang.rank_process", str(told)))
     if code:
         raise _failure(directory, code)
 

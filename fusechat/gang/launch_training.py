@@ -13,9 +13,9 @@ from typing import Any
 
 from fusechat.errors import InterruptedStageError
 from fusechat.fusion.settings import TrainingJob
-from fusechat.stages.grace import GraceLimit
-from fusechat.stages.rendezvous import meet
-from fusechat.stages.torchrun import Gang, end_with_parent, failure, torchrun
+from fusechat.gang.grace import GraceLimit
+from fusechat.gang.rendezvous import meet
+from fusechat.gang.torchrun import Gang, end_with_parent, failure, torchrun
 
 ShowProgress = Callable[..., None]
 

@@ -6,37 +6,36 @@ A stage whose manifest exists ends at once. Exit codes: fusechat/errors.py.
 from __future__ import annotations
 
 import importlib
-import os
 import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from fusechat.errors import DamagedInputError, InterruptedStageError, UsageError
 from fusechat.plan import Plan, PlannedStage, StageKind
-from fusechat.stages.context import Progress, StageContext, Worker, stage_directory
-from fusechat.stages.disk import full_disk_explained
-from fusechat.stages.ending import Ending
-from fusechat.stages.memory import lack_of_memory_explained
-from fusechat.stages.scratch import scratch_directory
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
+from fusechat.storage.cache import cache_directory
 from fusechat.storage.sweeping import remove_abandoned
+from fusechat.worker.context import Progress, StageContext, Worker, stage_directory
+from fusechat.worker.disk import full_disk_explained
+from fusechat.worker.ending import Ending
+from fusechat.worker.memory import lack_of_memory_explained
+from fusechat.worker.scratch import scratch_directory
 
 STAGES: Mapping[StageKind, str] = {
-    "prepare": "fusechat.stages.prepare:run",
-    "extract": "fusechat.stages.extract:run",
-    "align": "fusechat.stages.align:run",
-    "fuse": "fusechat.stages.fuse:run",
-    "merge": "fusechat.stages.merge:run",
-    "evaluate": "fusechat.stages.evaluate:run",
-    "report": "fusechat.stages.report:run",
-    "publish": "fusechat.stages.publish:run",
+    "prepare": "fusechat.stages.prepare",
+    "extract": "fusechat.stages.extract",
+    "align": "fusechat.stages.align",
+    "fuse": "fusechat.stages.fuse",
+    "merge": "fusechat.stages.merge",
+    "evaluate": "fusechat.stages.evaluate",
+    "report": "fusechat.stages.report",
+    "publish": "fusechat.stages.publish",
 }
-"""Kind -> module:function. Modules are imported only by the process that runs them."""
+"""Kind -> module with its `run`. Modules are imported only by the process that runs them."""
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -63,7 +62,7 @@ def run_planned(
         ending.cached = True
         return False
     _require_inputs(storage, plan, stage)
-    run = _load(stage)
+    run = entry_point(stage, "run")
     remove_abandoned(cache_directory())
     with scratch_directory(stage.name) as scratch:
         context = StageContext(
@@ -98,20 +97,14 @@ def new_attempt() -> str:
     return f"a{secrets.token_hex(6)}"
 
 
-def cache_directory() -> Path:
-    """Copies of remote inputs: $FUSECHAT_CACHE, else the user's cache directory."""
-    base = os.environ.get("FUSECHAT_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fusechat"
-
-
-def _load(stage: PlannedStage) -> Callable[[StageContext], None]:
-    module, _, function = STAGES[stage.kind].partition(":")
+def entry_point(stage: PlannedStage, name: str) -> Callable[..., None]:
+    """Function `name` of the module that does the stage's work, imported now."""
     with _signals_held_back():
-        run: Callable[[StageContext], None] = getattr(importlib.import_module(module), function)
+        function: Callable[..., None] = getattr(importlib.import_module(STAGES[stage.kind]), name)
     if "torch" in sys.modules:
         # whatever the environment says: results on a CPU depend on it
         sys.modules["torch"].set_num_threads(stage.resources.threads)
-    return run
+    return function
 
 
 def _require_inputs(storage: Storage, plan: Plan, stage: PlannedStage) -> None:

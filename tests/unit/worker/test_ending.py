@@ -16,9 +16,9 @@ import torch
 from fusechat.errors import AcceleratorOutOfMemoryError, InvalidDataError
 from fusechat.plan.messages import StageMessage
 from fusechat.plan.stages import PlannedStage, Resources
-from fusechat.stages.ending import MESSAGE_PATH, Ending, termination_message
-from fusechat.stages.memory import lack_of_memory_explained
-from fusechat.stages.surroundings import make_habitable
+from fusechat.worker.container_env import ensure_home_and_tmp
+from fusechat.worker.ending import MESSAGE_PATH, Ending, termination_message
+from fusechat.worker.memory import lack_of_memory_explained
 
 FAR_TOO_MUCH = 1 << 55
 """Bytes: more than any machine maps."""
@@ -89,7 +89,7 @@ def test_a_container_is_made_habitable(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("TMPDIR", str(tmp_path / "a" / "tmp"))
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setenv("USER", "somebody")
-    make_habitable()
+    ensure_home_and_tmp()
     assert tempfile.gettempdir() == str(tmp_path / "a" / "tmp")
     assert Path(os.environ["HOME"]).is_dir()
     assert Path(os.environ["HOME"]).parent == tmp_path / "a" / "tmp"
@@ -98,14 +98,14 @@ def test_a_container_is_made_habitable(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_usual_home_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    make_habitable()
+    ensure_home_and_tmp()
     assert os.environ["HOME"] == str(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_user_without_a_name_gets_one() -> None:
     program = (
-        "import os, sys, getpass, fusechat.stages.surroundings as s; os.setuid(54321); s.make_habitable();"
+        "import os, sys, getpass, fusechat.worker.container_env as s; os.setuid(54321); s.ensure_home_and_tmp();"
         "print(getpass.getuser())"
     )
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fusechat.canonical import Json
-from fusechat.stages.clock import Clock
-from fusechat.stages.context import StageContext
-from fusechat.stages.layout import chunk_name, part_of
 from fusechat.storage.manifest import Part
+from fusechat.worker.clock import Clock
+from fusechat.worker.context import StageContext
+from fusechat.worker.layout import chunk_name, part_of
 
 ChunkWork = Callable[[int, Path], Mapping[str, Json]]
 """Makes chunk `number` as the file `path`; gives the chunk's counts."""

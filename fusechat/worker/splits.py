@@ -1,6 +1,6 @@
 """The chunks of an output, and the conversations of a split.
 
-Apart from fusechat.stages.context, which commands import that read no table and must answer at once.
+Apart from fusechat.worker.context, which commands import that read no table and must answer at once.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fusechat.parquet import read_conversations
-from fusechat.stages.layout import chunk_name, chunk_number
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import Conversation
+from fusechat.worker.layout import chunk_name, chunk_number
 
 
 def split_conversations(reader: OutputReader, split: str) -> Iterator[Conversation]:

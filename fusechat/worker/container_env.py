@@ -23,7 +23,7 @@ from pathlib import Path
 _NAME = "fusechat"
 
 
-def make_habitable() -> None:
+def ensure_home_and_tmp() -> None:
     """Gives this process, and those it starts, what is missing. On a usual machine nothing is."""
     _temporary_directory()
     _home()

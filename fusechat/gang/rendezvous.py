@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from fusechat.errors import TemporaryError, UsageError
-from fusechat.stages.torchrun import JOIN_SECONDS, Gang
+from fusechat.gang.torchrun import JOIN_SECONDS, Gang
 
 PATIENCE = "FUSECHAT_GANG_WAIT_SECONDS"
 """Environment: how long nothing may be seen of the master."""

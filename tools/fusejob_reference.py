@@ -1,7 +1,7 @@
 """The reference of the FuseJob as Markdown, written from the models and tables themselves.
 
-python -m fusechat.spec.reference > docs/fusejob.md
-python -m fusechat.spec.reference merging > docs/merging.md
+python -m tools.fusejob_reference > docs/fusejob.md
+python -m tools.fusejob_reference merging > docs/merging.md
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ spec:
   dataset: {uri: chats.jsonl}
 """
 
-_GENERATED = "<!-- Written by `python -m fusechat.spec.reference{arguments}`; do not edit. -->"
+_GENERATED = "<!-- Written by `python -m tools.fusejob_reference{arguments}`; do not edit. -->"
 
 
 def fusejob_reference() -> str:
@@ -85,7 +85,7 @@ _ADDING = """\
    `MergeMethodSpec` in `fusechat/spec/fusion.py` with its type, bounds and meaning.
 3. One oracle test in `tests/unit/merging/test_formulas.py`: the paper's equation in float64 over whole arrays.
 
-`python -m fusechat.generated` then rewrites this page. Job files, `fusechat merge`, plans, and the tests that
+`python -m tools.generated` then rewrites this page. Job files, `fusechat merge`, plans, and the tests that
 every method passes read the table."""
 
 

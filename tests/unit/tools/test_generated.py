@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fusechat.generated import FILES, ROOT
+from tools.generated import FILES, ROOT
 
 
 @pytest.mark.parametrize("path", FILES)

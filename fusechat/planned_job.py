@@ -11,9 +11,9 @@ from fusechat.pins import Pins
 from fusechat.plan import Plan, build_plan
 from fusechat.resolve import resolve, resolve_offline
 from fusechat.spec.job import FuseJob
-from fusechat.stages.process import cache_directory
 from fusechat.storage import open_storage
 from fusechat.storage.base import S3Settings, Storage
+from fusechat.storage.cache import cache_directory
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def planned(job: FuseJob, *, offline: bool = False) -> PlannedJob:
     return _planned(job, storage, pins)
 
 
-def planned_as_far_as_known(job: FuseJob) -> PlannedJob:
+def plan_best_effort(job: FuseJob) -> PlannedJob:
     """Offline, and also where the storage cannot be read for want of a network or of credentials."""
     storage, lock, unread = open_storage(job.spec.storage.uri, _s3(job)), None, ""
     try:

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
-from fusechat.cli.reference import first_sentence, kinds_of_errors
 from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, PERMANENT_EXIT_CODES, InterruptedStageError
 from fusechat.spec.base import SpecObject
 from fusechat.spec.fields import keys, unwrap
 from fusechat.spec.status import STAGE_STATES, FuseJobStatus
+from tools.cli_reference import first_sentence, kinds_of_errors
 
-_HEAD = """<!-- Made by `python -m fusechat.generated` from operator/fuse_operator/reconcile/reasons.py and
+_HEAD = """<!-- Made by `python -m tools.generated` from operator/fuse_operator/reconcile/reasons.py and
 fusechat/spec/status.py; do not edit. -->
 
 # Conditions, states and reasons

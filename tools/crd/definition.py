@@ -7,12 +7,12 @@ from typing import Any
 import yaml
 from annotated_types import MaxLen
 
-from fusechat.crd.schema import Admission, Schema, Writer
 from fusechat.spec import fields
 from fusechat.spec.job import API_VERSION, KIND, FuseJob, FuseJobSpec, Metadata
 from fusechat.spec.load import ON_A_CLUSTER
 from fusechat.spec.rules.rule import text
 from fusechat.spec.status import FuseJobStatus
+from tools.crd.schema import Admission, Schema, Writer
 
 GROUP, _, VERSION = API_VERSION.partition("/")
 PLURAL = "fusejobs"
@@ -49,7 +49,7 @@ def custom_resource_definition() -> dict[str, Any]:
 def crd_yaml() -> str:
     """The same as YAML, with a line that says where it comes from."""
     made = yaml.safe_dump(custom_resource_definition(), sort_keys=False, width=120, allow_unicode=True)
-    return f"# Written by `python -m fusechat.generated` from fusechat/spec; do not edit.\n{made}"
+    return f"# Written by `python -m tools.generated` from fusechat/spec; do not edit.\n{made}"
 
 
 def _version() -> Schema:

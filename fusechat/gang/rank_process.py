@@ -1,4 +1,4 @@
-"""One rank of a tensor-parallel extract or evaluate stage: `python -m fusechat.stages.rank_process WORK.json`, under
+"""One rank of a tensor-parallel extract or evaluate stage: `python -m fusechat.gang.rank_process WORK.json`, under
 torchrun. Every rank makes the same calls and gets the same results; rank 0 alone stores them.
 """
 
@@ -12,12 +12,13 @@ from pathlib import Path
 
 from fusechat.errors import TemporaryError
 from fusechat.fusion.train_process import leave_failure
-from fusechat.stages.context import Progress, StageContext, Worker
-from fusechat.stages.disk import full_disk_explained
-from fusechat.stages.memory import lack_of_memory_explained
-from fusechat.stages.process import cache_directory, open_plan, terminate_as_interrupt
-from fusechat.stages.ranks import RankWork
-from fusechat.stages.scratch import scratch_directory
+from fusechat.gang.ranks import RankWork
+from fusechat.storage.cache import cache_directory
+from fusechat.worker.context import Progress, StageContext, Worker
+from fusechat.worker.disk import full_disk_explained
+from fusechat.worker.memory import lack_of_memory_explained
+from fusechat.worker.process import entry_point, open_plan, terminate_as_interrupt
+from fusechat.worker.scratch import scratch_directory
 
 
 def main(arguments: list[str]) -> int:
@@ -53,24 +54,11 @@ def _run(work: RankWork) -> None:
     torch.set_num_threads(stage.resources.threads)
     with scratch_directory(work.stage) as scratch:
         progress = Progress(work.stage, worker, silent=not writes)
-        _work(
-            work,
-            StageContext(
-                plan, stage, storage, worker, work.attempt, cache_directory(), scratch, progress, writes=writes
-            ),
+        context = StageContext(
+            plan, stage, storage, worker, work.attempt, cache_directory(), scratch, progress, writes=writes
         )
+        entry_point(stage, "run_rank")(context, work)
     torch.distributed.destroy_process_group()
-
-
-def _work(work: RankWork, context: StageContext) -> None:
-    if context.stage.kind == "extract":
-        from fusechat.stages import extract
-
-        extract.make(context, work.chunks, vocabulary=work.vocabulary)
-    else:
-        from fusechat.stages import evaluate
-
-        evaluate.make(context)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fusechat.errors import TemporaryError, UsageError
-from fusechat.stages.grace import GRACE, grace_seconds
-from fusechat.stages.rendezvous import PATIENCE, meet, patience
-from fusechat.stages.torchrun import Gang
+from fusechat.gang.grace import GRACE, grace_seconds
+from fusechat.gang.rendezvous import PATIENCE, meet, patience
+from fusechat.gang.torchrun import Gang
 
 
 class Told:

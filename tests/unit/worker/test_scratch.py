@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from fusechat.stages.scratch import scratch_directory
+from fusechat.worker.scratch import scratch_directory
 
 _HOLDER = """
 import sys
-from fusechat.stages.scratch import scratch_directory
+from fusechat.worker.scratch import scratch_directory
 with scratch_directory("fuse-a") as scratch:
     (scratch / "model.safetensors").write_bytes(bytes(1000))
     print(scratch, flush=True)

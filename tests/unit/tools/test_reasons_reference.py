@@ -9,8 +9,8 @@ from fuse_operator.reconcile import reasons
 from fuse_operator.reconcile.attempts import INTERRUPTED
 
 from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, PERMANENT_EXIT_CODES, InterruptedStageError, TemporaryError
-from fusechat.generated import FILES
 from fusechat.spec.status import StageState
+from tools.generated import FILES
 
 TRIED_AGAIN = (INTERNAL_ERROR_EXIT_CODE, TemporaryError.exit_code, InterruptedStageError.exit_code)
 PAGE = FILES["docs/reasons.md"]()

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from fusechat.crd import crd_yaml, custom_resource_definition
-from fusechat.crd.definition import ADMISSION, STATUS
-from fusechat.generated import FILES, ROOT
 from fusechat.spec import fields
 from fusechat.spec.load import ON_A_CLUSTER
 from fusechat.spec.merge_methods import MERGE_METHODS
 from fusechat.spec.rules import Cel
+from tools.crd import crd_yaml, custom_resource_definition
+from tools.crd.definition import ADMISSION, STATUS
+from tools.generated import FILES, ROOT
 
 DOCUMENT = custom_resource_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 

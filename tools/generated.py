@@ -1,15 +1,15 @@
-"""`python -m fusechat.generated`: rebuilds every committed file that is made from code. Tests hold them to it."""
+"""`python -m tools.generated`: rebuilds every committed file that is made from code. Tests hold them to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fusechat.chart import chart_readme, values_yaml
-from fusechat.cli.reasons import reasons_reference
-from fusechat.cli.reference import command_line_reference
-from fusechat.crd import crd_yaml
-from fusechat.spec.reference import fusejob_reference, merging_reference
+from tools.chart import chart_readme, values_yaml
+from tools.cli_reference import command_line_reference
+from tools.crd import crd_yaml
+from tools.fusejob_reference import fusejob_reference, merging_reference
+from tools.reasons_reference import reasons_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 REASONS = ROOT / "operator/fuse_operator/reconcile/reasons.py"

@@ -1,0 +1,1 @@
+"""Several processes that compute one stage together: torchrun, its ranks, how they meet, how they are stopped."""
