@@ -3,13 +3,15 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# not --quiet: it hides warnings from --strict, too
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean --strict
 # seconds: torch and its libraries are gigabytes, and mirrors stall
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: demo test verify format generated requirements setup clean help
+.PHONY: demo test test-quick coverage verify docs format generated requirements cluster setup clean help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY) ## make the environment (done by every other target)
 
@@ -17,7 +19,7 @@ $(READY): pyproject.toml constraints.txt overrides.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --overrides overrides.txt \
-		--editable '.[ml,operator,dev]'
+		--editable '.[ml,operator,dev,docs]'
 	touch $@
 
 demo: $(READY) ## fuse three small chat models trained from real text, end to end, and show the result
@@ -26,14 +28,27 @@ demo: $(READY) ## fuse three small chat models trained from real text, end to en
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest tests
 
-verify: $(READY) ## format, lint, types, import layers, generated files
+# what needs no cluster, no whole job and no pretrained model
+QUICK := tests/unit tests/parity -m 'not slow and not real_model'
+
+test-quick: $(READY) ## run the tests that take no cluster and no whole job: a few minutes on 2 cores
+	$(BIN)/python -m pytest -q -n 2 $(QUICK)
+
+coverage: $(READY) ## the same, with the lines and branches that they do not reach
+	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered --cov-report=html:build/coverage $(QUICK)
+
+verify: $(READY) ## format, lint, types, import layers, generated files, docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit/tools/test_generated.py
+	$(SITE)
 
-format: $(READY) ## format the code and mend what lint can mend
+docs: $(READY) ## build the documentation as a site, in site/
+	$(SITE)
+
+format: $(READY) ## format the code and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -51,5 +66,8 @@ requirements: $(READY) ## fix what the images install, by hash, to the versions 
 	$(COMPILE) pyproject.toml --extra ml $(addprefix --no-emit-package ,$(SOURCE_ONLY)) \
 		--output-file images/worker/requirements.txt
 
+cluster: $(READY) ## start a Kubernetes of one machine to try things on, and say how to use and end it
+	$(BIN)/python -m tests.cluster up
+
 clean: ## remove the environment and the demo's outputs
-	rm -rf $(VENV) .fusechat
+	rm -rf $(VENV) .fusechat site build

@@ -41,6 +41,11 @@ def chart_readme() -> str:
     return f"{before}{_TABLE[0]}| value | default | what it is |\n|---|---|---|\n{rows}{_TABLE[1]}{after}"
 
 
+def chart_page() -> str:
+    """docs/reference/chart.md: the chart's README as a page of the documentation's site."""
+    return "<!-- Written by `make generated` from charts/fusechat/README.md; do not edit. -->\n\n" + chart_readme()
+
+
 def _lines(schema: Schema, indent: str) -> Iterator[str]:
     for name, value in schema["properties"].items():
         inner = "properties" in value

@@ -29,7 +29,7 @@ _FAILED = (
 
 
 def command_line_reference() -> str:
-    """docs/command-line.md."""
+    """docs/reference/command-line.md."""
     group: Any = typer.main.get_command(register())
     commands = [group.commands[name] for name in group.commands]
     parts = [_HEAD, _contents(commands), *(_command(command) for command in commands), _options(group), _exit_codes()]

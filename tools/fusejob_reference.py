@@ -1,7 +1,7 @@
 """The reference of the FuseJob as Markdown, written from the models and tables themselves.
 
-python -m tools.fusejob_reference > docs/fusejob.md
-python -m tools.fusejob_reference merging > docs/merging.md
+python -m tools.fusejob_reference > docs/reference/fusejob.md
+python -m tools.fusejob_reference merging > docs/reference/merging.md
 """
 
 from __future__ import annotations

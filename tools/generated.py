@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools.chart import chart_readme, values_yaml
+from tools.chart import chart_page, chart_readme, values_yaml
 from tools.cli_reference import command_line_reference
 from tools.crd import crd_yaml
 from tools.fusejob_reference import fusejob_reference, merging_reference
@@ -20,10 +20,11 @@ FILES: Mapping[str, Callable[[], str]] = {
     "charts/fusechat/files/fusejobs.fusechat.dev.yaml": crd_yaml,
     "charts/fusechat/values.yaml": values_yaml,
     "crds/fusejobs.fusechat.dev.yaml": crd_yaml,
-    "docs/command-line.md": command_line_reference,
-    "docs/fusejob.md": fusejob_reference,
-    "docs/merging.md": merging_reference,
-    "docs/reasons.md": lambda: reasons_reference(REASONS.read_text("utf-8")),
+    "docs/reference/chart.md": chart_page,
+    "docs/reference/command-line.md": command_line_reference,
+    "docs/reference/fusejob.md": fusejob_reference,
+    "docs/reference/merging.md": merging_reference,
+    "docs/reference/reasons.md": lambda: reasons_reference(REASONS.read_text("utf-8")),
 }
 """Path in the repository -> what it must hold."""
 

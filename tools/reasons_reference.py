@@ -64,7 +64,7 @@ _EVENT = "Event: "
 
 
 def reasons_reference(source: str) -> str:
-    """docs/reasons.md. `source`: the text of the operator's module."""
+    """docs/reference/reasons.md. `source`: the text of the operator's module."""
     starts = list(_SECTION.finditer(source))
     ends = [*(start.start() for start in starts[1:]), len(source)]
     parts = [_section(found["title"], source[found.end() : end]) for found, end in zip(starts, ends, strict=True)]

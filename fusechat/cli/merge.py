@@ -44,7 +44,7 @@ def merge(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A parameter of the method, its value in YAML; docs/merging.md lists them.",
+            help="A parameter of the method, its value in YAML; docs/reference/merging.md lists them.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of DARE's and DARETIES' random masks.")] = 0,

@@ -102,8 +102,8 @@ class SlerpAnchors(SpecObject):
 
 
 class MergeMethodSpec(SpecObject):
-    """One merge of the targets. Which parameters a type takes, and what they are when left out, is in docs/merging.md;
-    others are refused."""
+    """One merge of the targets. Which parameters a type takes, and what they are when left out, is in
+    docs/reference/merging.md; others are refused."""
 
     name: Name
     """Name of the result; its stage is `merge-<name>`."""

@@ -1,4 +1,4 @@
-"""docs/stage-pods.md says what is so, and its examples work."""
+"""docs/reference/stage-pods.md says what is so, and its examples work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from fusechat.errors import PERMANENT_EXIT_CODES, InterruptedStageError
 from tests.unit.manifests.jobs import container_of, fuse_job, gang_job, job_of, pod_of
 
-PAGE = (Path(__file__).parents[3] / "docs" / "stage-pods.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs/reference/stage-pods.md").read_text()
 EXAMPLES = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.S)]
 
 

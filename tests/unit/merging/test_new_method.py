@@ -1,4 +1,4 @@
-"""What docs/merging.md says under "Adding a method" is all that there is to it."""
+"""What docs/reference/merging.md says under "Adding a method" is all that there is to it."""
 
 from __future__ import annotations
 

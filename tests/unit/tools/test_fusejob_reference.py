@@ -12,14 +12,14 @@ from fusechat.spec.load import parse_job
 from fusechat.spec.merge_methods import MERGE_METHODS
 from tools.fusejob_reference import MINIMAL_JOB, fusejob_reference, merging_reference
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[3] / "docs" / "reference"
 
 
 @pytest.mark.parametrize(("file", "arguments"), [("fusejob.md", []), ("merging.md", ["merging"])])
 def test_the_committed_reference_is_the_generated_one(file: str, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "tools.fusejob_reference", *arguments]
     made = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
-    assert (DOCS / file).read_text(encoding="utf-8") == made, f"run: {' '.join(command[1:])} > docs/{file}"
+    assert (DOCS / file).read_text(encoding="utf-8") == made, f"run: {' '.join(command[1:])} > docs/reference/{file}"
 
 
 def test_every_field_is_in_the_reference() -> None:

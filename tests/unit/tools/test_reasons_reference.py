@@ -13,7 +13,7 @@ from fusechat.spec.status import StageState
 from tools.generated import FILES
 
 TRIED_AGAIN = (INTERNAL_ERROR_EXIT_CODE, TemporaryError.exit_code, InterruptedStageError.exit_code)
-PAGE = FILES["docs/reasons.md"]()
+PAGE = FILES["docs/reference/reasons.md"]()
 
 
 def section(title: str) -> str:

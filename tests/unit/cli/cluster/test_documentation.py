@@ -16,7 +16,7 @@ from fusechat.spec.load import ON_A_CLUSTER, load_job
 from fusechat.spec.warnings import warnings
 
 ROOT = Path(__file__).parents[4]
-PAGES = [ROOT / "README.md", ROOT / "docs/operator.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs/how-to/kubernetes.md"]
 EXAMPLES = sorted((ROOT / "examples/cluster").glob("*.yaml"))
 
 
@@ -39,7 +39,7 @@ def test_commands_and_options_exist(page: Path) -> None:
         assert set(options) <= known, (name, options)
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "docs/architecture.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "docs/explanation/architecture.md"], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text("utf-8")
     titles = {
@@ -65,7 +65,7 @@ def test_what_was_not_measured_is_marked() -> None:
 
 
 def test_recipes_of_the_guide_are_valid() -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/operator.md").read_text("utf-8"), re.S)
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/how-to/kubernetes.md").read_text("utf-8"), re.S)
     overrides = [entry for block in blocks for entry in yaml.safe_load(block)["podTemplateOverrides"]]
     assert overrides
     for entry in overrides:
