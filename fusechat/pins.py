@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fusechat.canonical import canonical_json
+
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Pins:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Pins:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`. ValueError, KeyError, TypeError or AttributeError for any other shape."""
         return cls(
             models={name: _model_pin(pin) for name, pin in value["models"].items()},
             dataset=_dataset_pin(value["dataset"]),
@@ -110,12 +112,25 @@ def _pin_json(pin: ModelPin | DatasetPin) -> dict[str, Any]:
 
 
 def _files(value: Mapping[str, Any]) -> tuple[PinnedFile, ...]:
-    return tuple(PinnedFile(path, size, identity) for path, size, identity in value["files"])
+    return tuple(
+        PinnedFile(_is(str, path), _is(int, size), _is(str, identity)) for path, size, identity in value["files"]
+    )
 
 
 def _model_pin(value: Mapping[str, Any]) -> ModelPin:
-    return ModelPin(value["uri"], _files(value), value["revision"], value["config"], value["licence"])
+    config = _is(dict, value["config"])
+    return ModelPin(_is(str, value["uri"]), _files(value), _text(value["revision"]), config, _text(value["licence"]))
 
 
 def _dataset_pin(value: Mapping[str, Any] | None) -> DatasetPin | None:
-    return DatasetPin(value["uri"], _files(value), value["revision"]) if value else None
+    return None if value is None else DatasetPin(_is(str, value["uri"]), _files(value), _text(value["revision"]))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else _is(str, value)
+
+
+def _is(kind: type[_Kind], value: object) -> _Kind:
+    if not isinstance(value, kind):
+        raise TypeError(f"{kind.__name__} expected, found {type(value).__name__}")
+    return value

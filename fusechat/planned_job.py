@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from fusechat.canonical import canonical_json
-from fusechat.errors import MissingInputError, NoPermissionError, TemporaryError
+from fusechat.errors import InvalidDataError, MissingInputError, NoPermissionError, TemporaryError
 from fusechat.pins import Pins
 from fusechat.plan import Plan, build_plan
 from fusechat.resolve import resolve, resolve_offline
@@ -14,6 +14,7 @@ from fusechat.spec.job import FuseJob
 from fusechat.storage import open_storage
 from fusechat.storage.base import S3Settings, Storage
 from fusechat.storage.cache import cache_directory
+from fusechat.storage.documents import ensure_document
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class PlannedJob:
     """What the stages' processes need to reach the storage and the hub."""
     storage_unread: str = ""
     """Why nothing is known of the storage, neither the lock of the last run nor what is complete; empty if it is."""
+    lock_damaged: str = ""
+    """What is wrong with the lock of the last run, and what to do; empty where it could be used or was not needed."""
 
     @property
     def plan_uri(self) -> str:
@@ -39,36 +42,54 @@ def planned(job: FuseJob, *, offline: bool = False) -> PlannedJob:
     """Resolves and plans a job whose URIs are absolute. Offline: unreachable parts stay unresolved, and the lock of the
     last run is used."""
     storage = open_storage(job.spec.storage.uri, _s3(job))
-    pins = resolve_offline(job, read_lock(storage, job)) if offline else resolve(job, cache_directory())
-    return _planned(job, storage, pins)
+    if offline:
+        return _planned_offline(job, storage)
+    return _planned(job, storage, resolve(job, cache_directory()))
 
 
 def plan_best_effort(job: FuseJob) -> PlannedJob:
     """Offline, and also where the storage cannot be read for want of a network or of credentials."""
-    storage, lock, unread = open_storage(job.spec.storage.uri, _s3(job)), None, ""
+    storage = open_storage(job.spec.storage.uri, _s3(job))
     try:
-        lock = read_lock(storage, job)
+        return _planned_offline(job, storage)
     except (NoPermissionError, TemporaryError) as error:
-        unread = error.message
-    return _planned(job, storage, resolve_offline(job, lock), unread)
+        return _planned(job, storage, resolve_offline(job, None), storage_unread=error.message)
 
 
-def _planned(job: FuseJob, storage: Storage, pins: Pins, storage_unread: str = "") -> PlannedJob:
-    return PlannedJob(job, pins, build_plan(job, pins), storage, _environment(job), storage_unread)
+def _planned_offline(job: FuseJob, storage: Storage) -> PlannedJob:
+    """A damaged lock is as good as none, and said so."""
+    try:
+        lock, damage = read_lock(storage, job), ""
+    except InvalidDataError as error:
+        lock, damage = None, str(error).replace("\n", " ")
+    return _planned(job, storage, resolve_offline(job, lock), lock_damaged=damage)
+
+
+def _planned(
+    job: FuseJob, storage: Storage, pins: Pins, *, storage_unread: str = "", lock_damaged: str = ""
+) -> PlannedJob:
+    return PlannedJob(job, pins, build_plan(job, pins), storage, _environment(job), storage_unread, lock_damaged)
 
 
 def write_plan(planned: PlannedJob) -> None:
-    """Stores the plan document and the job's lock."""
-    planned.storage.write(planned.plan.key, planned.plan.to_bytes(), if_absent=True)
+    """Stores the plan document and the job's lock; damaged ones are replaced."""
+    ensure_document(planned.storage, planned.plan.key, planned.plan.to_bytes())
     planned.storage.write(_lock_key(planned.job), canonical_json(planned.pins.to_json()))
 
 
 def read_lock(storage: Storage, job: FuseJob) -> Pins | None:
-    """The pins of the job's last run."""
+    """The pins of the job's last run; None before the first. InvalidDataError if what is there is no lock."""
     try:
-        return Pins.from_json(json.loads(storage.read(_lock_key(job))))
+        data = storage.read(_lock_key(job))
     except MissingInputError:
         return None
+    try:
+        return Pins.from_json(json.loads(data))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidDataError(
+            f"The lock {storage.uri}/{_lock_key(job)} is damaged: it is no list of pins ({type(error).__name__}).",
+            mend="The next `fusechat run` writes it again; `fusechat plan` without --offline does without it.",
+        ) from error
 
 
 def _lock_key(job: FuseJob) -> str:

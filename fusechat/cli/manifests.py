@@ -105,6 +105,8 @@ def _about(job: FuseJob, planned: PlannedJob) -> list[str]:
     if planned.storage_unread:
         reason = " ".join(planned.storage_unread.split())
         lines.append(f"The storage was not read: {reason}. What is complete in it would get nothing.")
+    if planned.lock_damaged:
+        lines.append(planned.lock_damaged)
     missing = unresolved_inputs(planned)
     if missing:
         lines.append(f"Not known without the network: {', '.join(missing)}. On the cluster prepare finds them out.")

@@ -58,7 +58,8 @@ def _result_of(file: Path) -> Path:
     stage = planned.plan.stage(planned.plan.result)
     if stage.digest is None or not stage_directory(planned.storage, stage).is_complete():
         raise MissingInputError(
-            f"The job {planned.plan.job} has not made its result ({stage.name}) yet.", mend=f"fusechat run {file}"
+            f"The job {planned.plan.job} has not made its result ({stage.name}) yet. {planned.lock_damaged}".rstrip(),
+            mend=f"fusechat run {file}",
         )
     return stage_directory(planned.storage, stage).reader(cache_directory()).fetch_tree(MODEL)
 

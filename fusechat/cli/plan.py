@@ -19,6 +19,7 @@ UNRESOLVED = "unresolved"
 UNKNOWN = "unknown"
 """State of an output in a storage that could not be read."""
 UNREAD = "storage not read"
+DAMAGED_LOCK = "lock damaged"
 WORKER_IMAGE = f"fusechat-worker:{__version__}"
 NARROW = 110
 """Below so many columns the inputs of a stage go under its name."""
@@ -90,6 +91,7 @@ def describe(planned: PlannedJob) -> dict[str, Any]:
         "job": planned.plan.job,
         "storage": planned.storage.uri,
         "storageUnread": planned.storage_unread or None,
+        "lockDamaged": planned.lock_damaged or None,
         "plan": planned.plan_uri if planned.plan.is_resolved else UNRESOLVED,
         "result": planned.plan.result,
         "unresolved": unresolved,
@@ -146,7 +148,9 @@ def _print(document: dict[str, Any]) -> None:
     rows = [_row(stage, narrow=narrow) for stage in document["stages"]]
     screen.print(table(header, rows, right=("memory", "storage")))
     screen.print("Memory (of one process) and storage are estimates.\n", style="dim")
-    print_facts(_facts(document), style={"licences": "yellow", UNRESOLVED: "yellow", UNREAD: "yellow"})
+    print_facts(
+        _facts(document), style={"licences": "yellow", UNRESOLVED: "yellow", UNREAD: "yellow", DAMAGED_LOCK: "yellow"}
+    )
 
 
 def _row(stage: dict[str, Any], *, narrow: bool) -> tuple[str, ...]:
@@ -171,6 +175,7 @@ def _facts(document: dict[str, Any]) -> dict[str, str]:
         "serving": f"weights of the fused model {size(fused)}; of pivot and all sources {size(everything)}{times}",
         "licences": "; ".join(document["licences"]) or _licences(document["models"]),
         UNREAD: document["storageUnread"] or "",
+        DAMAGED_LOCK: document["lockDamaged"] or "",
         UNRESOLVED: f"{', '.join(missing)}; `fusechat plan` without --offline looks them up" if missing else "",
     }
 

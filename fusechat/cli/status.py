@@ -96,7 +96,8 @@ def _of_file(file: Path, as_json: bool) -> None:
     chunks = _chunk_count(planned)
     stages = [_state(planned, stage, chunks) for stage in planned.plan.stages]
     if as_json:
-        print_json({"job": planned.plan.job, "storage": planned.storage.uri, "stages": stages})
+        damage = {"lockDamaged": planned.lock_damaged} if planned.lock_damaged else {}
+        print_json({"job": planned.plan.job, "storage": planned.storage.uri, "stages": stages} | damage)
     else:
         _print(planned, stages)
 
@@ -161,6 +162,8 @@ def _print(planned: PlannedJob, stages: list[dict[str, Any]]) -> None:
     screen.print(table(header, rows, right=("work", "start-up", "peak memory")))
     done = sum(stage["state"] == "complete" for stage in stages)
     screen.print(f"\n{done} of {len(stages)} stages complete in {planned.storage.uri}", soft_wrap=True)
+    if planned.lock_damaged:
+        screen.print(planned.lock_damaged, style="yellow", soft_wrap=True)
     for stage in stages:
         if stage["state"] == "damaged":
             text = f"{stage['name']} is damaged: {stage['reason']}; the next run makes it again"

@@ -123,15 +123,27 @@ class Plan:
         try:
             value = json.loads(data)
             version = value["formatVersion"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidDataError("The plan document is damaged: it is no plan.", mend="Plan the job anew.") from error
+        except _NOT_A_PLAN as error:
+            raise _damaged(error) from error
         if version != PLAN_FORMAT_VERSION:
             raise ConfigurationError(
                 f"The plan has format version {version}, this fusechat reads {PLAN_FORMAT_VERSION}.",
                 mend="Use the fusechat version (or worker image) that made the plan, or plan the job anew.",
             )
-        stages = tuple(_stage_from_json(stage) for stage in value["stages"])
-        return cls(value["job"], stages, value["pins"], value["result"], value["seed"])
+        try:
+            stages = tuple(_stage_from_json(stage) for stage in value["stages"])
+            return cls(value["job"], stages, value["pins"], value["result"], value["seed"])
+        except _NOT_A_PLAN as error:
+            raise _damaged(error) from error
+
+
+_NOT_A_PLAN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+def _damaged(error: Exception) -> InvalidDataError:
+    return InvalidDataError(
+        f"The plan document is damaged: it is no plan ({type(error).__name__}).", mend="Plan the job anew."
+    )
 
 
 def _stage_json(stage: PlannedStage) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from fusechat.runner.schedule import Machine, Task, gpus_of, startable, tasks_of
 from fusechat.runner.state import Outcome, RunState, StageFailedError, stage_failure
 from fusechat.runner.stopping import stop_requests
 from fusechat.storage.base import Storage
+from fusechat.storage.documents import ensure_document
 from fusechat.storage.local import local_errors
 from fusechat.storage.outputs import CompletenessState
 from fusechat.storage.sweeping import sweep
@@ -178,6 +179,8 @@ class LocalExecutor:
         again = (code in RETRIED or code < 0) and state.attempts[task.label] < attempts
         self._observer.failed(task, code, child.log.path, again=again)
         if again:
+            # it may have failed because the plan document was damaged since
+            ensure_document(self._storage, self._plan.key, self._plan.to_bytes())
             pause = 0.5 * min(2.0 ** (state.attempts[task.label] - 1), 60.0)
             state.delayed.append((time.monotonic() + pause, task))
         elif state.failure is None:

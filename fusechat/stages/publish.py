@@ -110,7 +110,7 @@ class _Destination:
             self.files = dict(json.loads(self.storage.read(RECORD))["files"])
         except MissingInputError:
             return
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidDataError(
                 f"{self.storage.uri}/{RECORD} is there and was not written by fusechat.",
                 mend="Publish to a place of its own, or remove that file.",

@@ -190,6 +190,8 @@ class Checkpoints:
             files = _files_of(contents)
         except (InvalidDataError, MissingInputError) as error:
             return SkippedCheckpoint(writer, step, error.message)
+        except (KeyError, TypeError) as error:
+            return SkippedCheckpoint(writer, step, f"commit.json has another shape: {type(error).__name__} {error}")
         if [hashlib.sha256(data).hexdigest() for data in contents] != checksums:
             return SkippedCheckpoint(writer, step, "a rank's manifest was replaced after the commit")
         for file in files:
@@ -245,7 +247,7 @@ def _steps(sizes: Iterable[str]) -> set[tuple[int, str]]:
 
 
 def _files_of(rank_manifests: Iterable[bytes]) -> tuple[FileEntry, ...]:
-    return tuple(file for data in rank_manifests for file in files_from_json(unsealed(data)["files"]))
+    return tuple(file for data in rank_manifests for file in files_from_json(unsealed(data).get("files", ())))
 
 
 def _by_name(files: Iterable[FileEntry]) -> dict[str, FileEntry]:

@@ -50,7 +50,7 @@ def _known(record: Path, state: list[int]) -> str | None:
     try:
         content = json.loads(record.read_bytes())
         return str(content["sha256"]) if content["state"] == state else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,20 +64,21 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Inverse of `manifest_bytes`. InvalidDataError if a byte of it was altered or the format is another."""
+    """Inverse of `manifest_bytes`. InvalidDataError if it is damaged in any way or the format is another."""
     document = unsealed(data)
     if document.get("format_version") != MANIFEST_FORMAT:
         raise InvalidDataError(
             f"manifest of format {document.get('format_version')!r}; this version reads {MANIFEST_FORMAT}"
         )
-    return Manifest(
-        stage=document["stage"],
-        digest=document["digest"],
-        kind=document["kind"],
-        files=files_from_json(document["files"]),
-        details=document["details"],
-        format_version=document["format_version"],
-    )
+    with _other_shape_refused():
+        return Manifest(
+            stage=document["stage"],
+            digest=document["digest"],
+            kind=document["kind"],
+            files=files_from_json(document["files"]),
+            details=dict(document["details"]),
+            format_version=document["format_version"],
+        )
 
 
 def part_bytes(part: Part) -> bytes:
@@ -85,9 +87,10 @@ def part_bytes(part: Part) -> bytes:
 
 
 def parse_part(data: bytes) -> Part:
-    """Inverse of `part_bytes`. InvalidDataError if a byte of it was altered."""
+    """Inverse of `part_bytes`. InvalidDataError if it is damaged in any way."""
     document = unsealed(data)
-    return Part(document["part"], files_from_json(document["files"]), document["details"])
+    with _other_shape_refused():
+        return Part(document["part"], files_from_json(document["files"]), dict(document["details"]))
 
 
 def part_or_none(data: bytes) -> Part | None:
@@ -105,15 +108,18 @@ def sealed(document: Mapping[str, Json]) -> bytes:
 
 
 def unsealed(data: bytes) -> dict[str, Any]:
-    """Inverse of `sealed`. InvalidDataError if the checksum does not fit."""
+    """Inverse of `sealed`. InvalidDataError, and nothing else, for any other bytes."""
     try:
-        document = json.loads(data)
-    except ValueError as error:
+        document = json.loads(data.decode())  # json itself would take UTF-16 too
+    except (ValueError, RecursionError) as error:
         raise InvalidDataError(f"manifest is no JSON ({len(data)} bytes): {error}") from error
     if not isinstance(document, dict) or _CHECKSUM not in document:
         raise InvalidDataError("manifest has no checksum")
     expected = document.pop(_CHECKSUM)
-    found = hashlib.sha256(canonical_json(document)).hexdigest()
+    try:
+        found = hashlib.sha256(canonical_json(document)).hexdigest()
+    except (ValueError, RecursionError) as error:  # what JSON can spell and canonical JSON cannot: NaN, surrogates
+        raise InvalidDataError(f"manifest was altered: {error}") from error
     if found != expected:
         raise InvalidDataError(f"manifest was altered: checksum {expected}, content {found}")
     return document
@@ -125,5 +131,14 @@ def files_json(files: Sequence[FileEntry]) -> list[Json]:
 
 
 def files_from_json(files: Sequence[Mapping[str, Any]]) -> tuple[FileEntry, ...]:
-    """Inverse of `files_json`."""
-    return tuple(FileEntry(file["path"], file["size"], file["sha256"]) for file in files)
+    """Inverse of `files_json`. InvalidDataError for any other shape."""
+    with _other_shape_refused():
+        return tuple(FileEntry(str(file["path"]), int(file["size"]), str(file["sha256"])) for file in files)
+
+
+@contextmanager
+def _other_shape_refused() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidDataError(f"manifest has another shape: {type(error).__name__} {error}") from error

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _RESERVED = ("parts", "withdrawn", "manifest.json")
 _PARALLEL_READS = 8
+_KEPT_BYTES = 1 << 20
+"""Of a damaged document that is no JSON."""
 
 
 class CompletenessState(StrEnum):
@@ -285,8 +287,10 @@ def _read_if_present(storage: Storage, key: str) -> bytes | None:
 
 
 def _json_or_text(data: bytes) -> Json:
+    """What a damaged document held, in a form that can be stored."""
     try:
         content: Json = json.loads(data)
-    except ValueError:
-        return data.decode("utf-8", "backslashreplace")
+        canonical_json(content)
+    except (ValueError, RecursionError):
+        return data[:_KEPT_BYTES].decode("utf-8", "backslashreplace")
     return content

@@ -5,6 +5,7 @@ A stage whose manifest exists ends at once. Exit codes: fusechat/errors.py.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import secrets
 import signal
@@ -81,15 +82,25 @@ def run_planned(
 
 
 def open_plan(plan_uri: str) -> tuple[Storage, Plan]:
-    """The storage and the plan of `<storage>/plans/<digest>.json`. UsageError for any other URI."""
+    """The storage and the plan of `<storage>/plans/<digest>.json`. UsageError for any other URI.
+
+    DamagedInputError, which names `prepare`, if the document is not the one that its name promises: whoever plans
+    (`fusechat run`; on a cluster prepare's pod) writes it again.
+    """
     root, separator, document = plan_uri.rpartition("/plans/")
     if not separator or not document.endswith(".json"):
         raise UsageError(
             f"{plan_uri} is no plan.", mend="Give the URI that `fusechat plan` prints: STORAGE/plans/DIGEST.json"
         )
     storage = open_storage(root)
-    plan = Plan.from_bytes(storage.read(f"plans/{document}"))
-    return storage, plan
+    data = storage.read(f"plans/{document}")
+    if hashlib.sha256(data).hexdigest() != document.removesuffix(".json"):
+        raise DamagedInputError(
+            f"The plan {plan_uri} is damaged: its {len(data)} bytes are not those it is named after.",
+            stage="prepare",
+            mend="`fusechat run` with the job's file writes it again; on a cluster its prepare pod does.",
+        )
+    return storage, Plan.from_bytes(data)
 
 
 def new_attempt() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -183,16 +184,37 @@ def test_a_dataset_that_cannot_be_used_is_the_message(pods: Pods, tmp_path: Path
 
 def test_an_unforeseen_error_is_told_as_internal(pods: Pods) -> None:
     plan = pods.planned()
-    path = pods.storage / "plans" / f"{plan.digest}.json"
-    document = json.loads(path.read_text())
+    document = json.loads((pods.storage / "plans" / f"{plan.digest}.json").read_text())
     del next(stage for stage in document["stages"] if stage["name"] == "extract-pivot")["parameters"]["maxLength"]
-    path.write_text(json.dumps(document))
-    code, message = pods.stage(plan, "extract-pivot")
+    content = canonical_json(document)
+    path = pods.storage / "plans" / f"{hashlib.sha256(content).hexdigest()}.json"
+    path.write_bytes(content)
+    code, message = pods.run("extract-pivot", "--plan", path.as_uri(), "--worker", "0/1")
     assert code == 70
     assert message is not None
     assert message.error is not None
     assert (message.error.exit_code, message.error.reason) == (70, "Internal")
     assert "KeyError" in message.error.message
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", b"[]", b"{", b"\xff", b"[" * 100_000], ids=["empty", "list", "cut", "no UTF-8", "deep"]
+)
+def test_a_damaged_plan_sends_the_job_back_to_prepare_which_writes_plan_and_lock_again(
+    pods: Pods, damaged: bytes
+) -> None:
+    summary = pods.planned()
+    plan, lock = pods.storage / "plans" / f"{summary.digest}.json", pods.storage / "locks" / "tiny.json"
+    whole = plan.read_bytes(), lock.read_bytes()
+    plan.write_bytes(damaged)
+    lock.write_bytes(damaged)
+    code, message = pods.run("report", "--plan", plan.as_uri())
+    assert code == 75
+    assert message is not None
+    assert message.error is not None
+    assert message.error.damaged == "prepare"
+    assert pods.planned() == summary
+    assert (plan.read_bytes(), lock.read_bytes()) == whole
 
 
 def test_without_its_plan_a_stage_still_says_why(pods: Pods) -> None:

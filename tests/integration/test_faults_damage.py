@@ -139,6 +139,30 @@ def test_a_damaged_manifest_is_as_good_as_none(
     assert job.content() == undisturbed.content()
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"checksum": NaN}'])
+def test_what_is_no_manifest_at_all_is_as_good_as_none(content: bytes, job: TinyJob, undisturbed: TinyJob) -> None:
+    (job.directory("extract-b") / "manifest.json").write_bytes(content)
+    (job.directory("align-b") / "manifest.json").write_bytes(content)
+    assert {each["name"] for each in job.plan()["stages"] if each["state"] == "damaged"} == {"extract-b", "align-b"}
+    assert fusechat("status", str(job.file)).code == 0
+    assert set(job.complete().stages("finished")) == {"extract-b", "align-b"}
+    assert job.content() == undisturbed.content()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
+def test_damaged_plans_and_locks_are_written_again(content: bytes, job: TinyJob) -> None:
+    documents = [*(job.storage / "plans").iterdir(), *(job.storage / "locks").iterdir()]
+    whole = [path.read_bytes() for path in documents]
+    for path in documents:
+        path.write_bytes(content)
+    assert fusechat("status", str(job.file)).code == 0
+    assert fusechat("plan", str(job.file), "--offline").code == 0
+    # a stage reads the plan, so something has to run
+    remove(job.directory("report") / "manifest.json")
+    assert job.complete().stages("finished") == ["report"]
+    assert [path.read_bytes() for path in documents] == whole
+
+
 def test_a_damaged_part_and_manifest_cost_that_part(job: TinyJob, undisturbed: TinyJob) -> None:
     before = job.attempts("align-a")
     flip_a_bit(job.directory("align-a") / "manifest.json")

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from fusechat.errors import DamagedInputError, MissingInputError, TemporaryError
+from fusechat.runner.damage import withdrawal_reason
 from fusechat.storage import CompletenessState, StageDirectory, open_storage
 from fusechat.storage.base import file_entry
+from fusechat.storage.documents import ensure_document
 from fusechat.storage.manifest import logical_name
 from fusechat.storage.sweeping import sweep
+from tests.unit.storage.test_manifest import DAMAGED
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -166,6 +169,36 @@ def test_an_altered_manifest_is_never_used(stage, storage, tmp_path):
     with pytest.raises(DamagedInputError, match="altered"):
         stage.reader(tmp_path / "cache")
     assert stage.manifest() is None
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_manifest_damaged_in_any_way_is_withdrawn_and_made_again(stage, storage, tmp_path, name):
+    _finish(stage, tmp_path)
+    storage.write(stage.manifest_key, DAMAGED[name])
+    assert stage.completeness().state is CompletenessState.DAMAGED
+    with pytest.raises(DamagedInputError):
+        stage.reader(tmp_path / "cache")
+    assert stage.manifest() is None
+    assert withdrawal_reason(stage).startswith(f"{stage.uri}/manifest.json: ")
+    storage.write(stage.manifest_key, DAMAGED[name])
+    _finish(stage, tmp_path, "two")
+    assert stage.is_complete()
+    assert len(storage.list(f"{stage.key}/withdrawn/")) == 2
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_part_damaged_in_any_way_is_withdrawn(stage, storage, name):
+    storage.write(f"{stage.key}/parts/chunk-00000.json", DAMAGED[name])
+    writer = stage.writer("one")
+    assert writer.finished_parts() == {}
+    assert writer.withdrawn_parts == ["chunk-00000"]
+
+
+def test_a_document_named_after_its_content_is_written_again_where_it_is_damaged(storage):
+    for damaged in (b"", b"conten", b"other content"):
+        storage.write("plans/x.json", damaged)
+        ensure_document(storage, "plans/x.json", b"content")
+        assert storage.read("plans/x.json") == b"content"
 
 
 def test_a_reader_does_not_withdraw_what_was_made_again(stage, storage, tmp_path):

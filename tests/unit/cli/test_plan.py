@@ -97,3 +97,62 @@ def test_offline_does_without_a_storage_that_cannot_be_read_and_says_so(
 def test_what_reads_the_storage_alone_still_needs_it(without_keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["status", str(without_keys)]) == 77
     assert "Unable to locate credentials" in capsys.readouterr().err
+
+
+LOCK = {
+    "models": {"p": {"uri": "hf://org/p", "revision": "1" * 40, "files": [], "config": {}, "licence": None}},
+    "dataset": None,
+    "heldOut": None,
+}
+
+
+@pytest.fixture
+def with_lock(tmp_path: Path) -> Path:
+    """A job of Hub models that was planned before, with its storage on this machine."""
+    file = tmp_path / "job.yaml"
+    storage = f"storage: {{uri: {(tmp_path / 'store').as_uri()}}}\n"
+    file.write_text(JOB.partition("  storage:")[0].replace("DATASET", "hf://datasets/org/d") + "  " + storage)
+    (tmp_path / "store" / "locks").mkdir(parents=True)
+    (tmp_path / "store" / "locks" / "job.json").write_text(json.dumps(LOCK))
+    return file
+
+
+def test_offline_the_lock_of_the_last_run_is_used(with_lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document: dict[str, Any] = json.loads(planned(capsys, with_lock, "--json"))
+    assert document["unresolved"] == ["a", "dataset"]
+    assert document["lockDamaged"] is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"models": {}}',
+        b'{"models": [], "dataset": null, "heldOut": null}',
+        json.dumps(LOCK | {"dataset": "d"}).encode(),
+        json.dumps(LOCK | {"dataset": {"uri": 1, "files": [], "revision": None}}).encode(),
+        json.dumps(LOCK | {"dataset": {"uri": "x", "files": [["a", "b", "c"]], "revision": None}}).encode(),
+        json.dumps(LOCK | {"models": {"p": {}}}).encode(),
+        json.dumps(LOCK).encode()[:-9],
+    ],
+)
+def test_a_damaged_lock_is_as_good_as_none_and_said_so(
+    content: bytes, with_lock: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = with_lock.parent / "store" / "locks" / "job.json"
+    lock.write_bytes(content)
+    document: dict[str, Any] = json.loads(planned(capsys, with_lock, "--json"))
+    assert document["unresolved"] == ["p", "a", "dataset"]
+    assert str(lock) in document["lockDamaged"]
+    assert "fusechat run" in document["lockDamaged"]
+    assert "lock damaged" in planned(capsys, with_lock)
+    assert str(lock) in planned(capsys, with_lock, "--manifests")
+    assert main.run(["status", str(with_lock), "--json"]) == 0
+    assert str(lock) in json.loads(capsys.readouterr().out)["lockDamaged"]
+    assert main.run(["status", str(with_lock)]) == 0
+    assert str(lock) in capsys.readouterr().out.replace("\n", "")

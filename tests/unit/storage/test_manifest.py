@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fusechat.canonical import canonical_json
 from fusechat.errors import InvalidDataError
 from fusechat.storage.base import FileEntry
-from fusechat.storage.manifest import Manifest, Part, manifest_bytes, parse_manifest, parse_part, part_bytes
+from fusechat.storage.manifest import Manifest, Part, manifest_bytes, parse_manifest, parse_part, part_bytes, sealed
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -91,3 +91,33 @@ def test_a_later_format_is_refused_by_name():
     later = Manifest("a", "b", "c", (), {}, format_version=99)
     with pytest.raises(InvalidDataError, match="format 99"):
         parse_manifest(manifest_bytes(later))
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut": manifest_bytes(MANIFEST)[:40],
+    "half-written": manifest_bytes(MANIFEST)[:60] + b"\0" * 60,
+    "list": b"[]",
+    "null": b"null",
+    "number": b"1",
+    "nan": b'{"checksum":"x","a":NaN}',
+    "surrogate": b'{"checksum":"x","a":"\\ud800"}',
+    "not UTF-8": b"\xff\xfe{}",
+    "UTF-16": manifest_bytes(MANIFEST).decode().encode("utf-16"),
+    "deep": b"[" * 100_000,
+    "deep and closed": b'{"checksum":"x","a":' + b"[" * 900 + b"]" * 900 + b"}",
+    "many digits": b'{"checksum":"x","a":' + b"1" * 5000 + b"}",
+    "sealed, of another shape": sealed({"format_version": 1}),
+    "sealed, files of another shape": sealed(
+        {"format_version": 1, "stage": "a", "digest": "b", "kind": "c", "files": [1], "details": {}}
+    ),
+    "sealed part of another shape": sealed({"part": "a", "files": None, "details": {}}),
+}
+"""Also for the tests of whole stages and jobs: what a crash, a full disk or a stray writer leaves of a document."""
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("parse", [parse_manifest, parse_part])
+def test_every_kind_of_damage_is_refused_as_damage(parse, name):
+    with pytest.raises(InvalidDataError):
+        parse(DAMAGED[name])
