@@ -41,7 +41,7 @@ def main() -> None:
     print("\nmilliseconds a sequence, one message (median)")
     print(f"{'pivot tokens':>12} {'count':>8} {'Bytes':>8} {'DTW':>8}   DTW's exact rows: precision, recall")
     for length, (pivot, source) in pairs.items():
-        counting = _median(lambda p=pivot, s=source: PairCounts.from_conversation(p, s), repeat)
+        counting = _median(lambda p=pivot, s=source: PairCounts.from_conversation(p, s), repeat)  # type: ignore[misc]
         times = [_median(_align(pivot, source, mapping, tokens), repeat) for tokens in TokenAlignment]
         precision, recall = _agreement(pivot, source)
         print(f"{length:>12} {counting:>8.2f} {times[0]:>8.2f} {times[1]:>8.2f}   {precision:.3f}, {recall:.3f}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -42,7 +42,7 @@ pytest_plugins = [
     "tests.e2e.gang_steps",
 ]
 
-_SECONDS: Counter[str] = Counter()
+_SECONDS: defaultdict[str, float] = defaultdict(float)
 _TESTS: Counter[str] = Counter()
 _BEGAN = time.monotonic()
 

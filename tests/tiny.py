@@ -56,8 +56,13 @@ def write_models(directory: Path) -> dict[str, Path]:
     """`pivot` (Mistral, byte-level BPE), `a` (Mixtral, the same tokenizer), `b` (deeper Llama, another tokenizer)."""
     from transformers import LlamaConfig, MistralConfig, MixtralConfig
 
-    common = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
-    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    common: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    experts: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
     made = {
         "pivot": (MistralConfig(num_hidden_layers=2, **common), 400, CHATML, "<|im_end|>"),
         "a": (MixtralConfig(num_hidden_layers=2, **common, **experts), 400, BRACKETS, "</s>"),

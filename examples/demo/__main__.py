@@ -73,10 +73,10 @@ def _fusechat(*arguments: str) -> Any:
 def _report_directory(job: Path, stages: Sequence[dict[str, Any]]) -> Path:
     """Where the report stage's attempt wrote."""
     digest = next(stage["digest"] for stage in stages if stage["name"] == "report")
-    storage = Path(_fusechat("status", str(job), "--json")["storage"].removeprefix("file://"))
+    storage = Path(str(_fusechat("status", str(job), "--json")["storage"]).removeprefix("file://"))
     directory = storage / "stages" / f"report-{digest[:12]}"
     files = _fusechat("inspect", str(directory), "--json")["files"]
-    page = next(file["path"] for file in files if file["path"].endswith("report.html"))
+    page: str = next(file["path"] for file in files if file["path"].endswith("report.html"))
     return (directory / page).parent
 
 

@@ -73,9 +73,9 @@ def _go_build(module: Path, binary: Path, linker_flags: str = _LINKER_FLAGS) -> 
 
 def _version_flags(module: Path) -> str:
     """The version that the servers report; clients and the scheduler's feature gates read it."""
-    major, minor, patch = re.search(
-        r"k8s\.io/kubernetes v(\d+)\.(\d+)\.(\d+)", (module / "go.mod").read_text()
-    ).groups()
+    ((major, minor, patch),) = re.findall(
+        r"k8s\.io/kubernetes v(\d+)\.(\d+)\.(\d+)$", (module / "go.mod").read_text(), re.MULTILINE
+    )
     settings = {"gitVersion": f"v{major}.{minor}.{patch}", "gitMajor": major, "gitMinor": minor}
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     return " ".join(f"-X {package}.{name}={value}" for package in packages for name, value in settings.items())

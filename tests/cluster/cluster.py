@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import secrets
@@ -78,7 +79,7 @@ class Cluster:
         """The object; raises CommandError where there is none."""
         return dict(json.loads(self.kubectl("get", kind, name, "--output=json", *_in(namespace))))
 
-    def list(self, kind: str, namespace: str | None = None, selector: str = "") -> list[dict[str, Any]]:
+    def list(self, kind: str, namespace: str | None = None, selector: str = "") -> builtins.list[dict[str, Any]]:
         """All of a kind, of one namespace or (None) of all, maybe with these labels."""
         where = _in(namespace) or ["--all-namespaces"]
         found = self.kubectl("get", kind, "--output=json", f"--selector={selector}", *where)
@@ -147,7 +148,7 @@ class Cluster:
         """After `freeze_api_server`."""
         self._own_control_plane().thaw_api_server()
 
-    def audit_events(self) -> list[dict[str, Any]]:
+    def audit_events(self) -> builtins.list[dict[str, Any]]:
         """All requests so far, oldest first, with `user`, `verb`, `objectRef`, `responseStatus`, `userAgent`, ...
 
         A watch appears when it began (`stage` ResponseStarted) and when it ended (ResponseComplete). Whoever could not
@@ -199,7 +200,7 @@ class Cluster:
         raise CommandError(command, result.returncode, result.stdout, result.stderr)
 
 
-def until(probe: Callable[[], _T], what: str, seconds: float = 180) -> _T:
+def until(probe: Callable[[], _T | None], what: str, seconds: float = 180) -> _T:
     """What `probe` gives once that is true; raises TimeoutError with its last answer.
 
     It is asked ever less often: a kubectl every tenth of a second would take a core from what is waited for. The

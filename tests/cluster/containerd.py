@@ -125,6 +125,7 @@ class Containerd:
     def _import_archive(self, image: Image, stored: StoredImage) -> None:
         command = [*self._enter, *_CTR, "images", "import", "-"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ctr:
+            assert ctr.stdin
             with suppress(BrokenPipeError):
                 stored.write_archive(image.name, ctr.stdin)
             output, _ = ctr.communicate()

@@ -192,7 +192,7 @@ def running() -> Iterator[Cluster]:
         with TIMES.part("start of a control plane"):
             keys = pki.create(directory / "pki", node="none", addresses=("127.0.0.1", f"{SERVICE_NETWORK}.1"))
             keys.write_kubeconfigs(server)
-            plane = ControlPlane(servers, keys, Endpoints(*ports), programs, server)
+            plane = ControlPlane(servers, keys, Endpoints(ports[0], ports[1], ports[2]), programs, server)
             plane.start()
             cluster = Cluster(keys.kubeconfig(pki.ADMIN), 1, directory, plane)
             cluster.kubectl("wait", "--for=create", "namespace/default", "--timeout=90s")  # made a moment later

@@ -6,7 +6,7 @@ import copy
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def job(bucket: Bucket, *, name: str, storage: str, on_cluster: bool = True) -> 
     return fusejob | {"spec": spec}
 
 
-def _with_uris_in(spec: Mapping[str, Any], root: str) -> dict[str, Any]:
+def _with_uris_in(spec: dict[str, Any], root: str) -> dict[str, Any]:
     spec = copy.deepcopy(dict(spec))
     held = [spec["pivot"]["model"], *(source["model"] for source in spec["sources"])]
     for place in (*held, spec["dataset"], spec["evaluation"]["heldOut"]):

@@ -25,6 +25,7 @@ from fusechat.plan import Plan, build_plan
 from fusechat.plan.messages import ErrorSummary, PlanSummary, StageMessage, StageSummary
 from fusechat.plan.stages import PLAN_FORMAT_VERSION
 from fusechat.spec.job import FuseJob
+from fusechat.spec.models import ExistingTarget, NamedModel
 
 Pod = dict[str, Any]
 _SECONDS = 60.0
@@ -164,7 +165,7 @@ class KubeletByHand:
 
 def planned(job: FuseJob) -> Plan:
     """The job's plan, everything pinned to contents that are named after the URI."""
-    models = [job.spec.pivot, *job.spec.sources, *job.spec.merge.existing_targets]
+    models: list[NamedModel | ExistingTarget] = [job.spec.pivot, *job.spec.sources, *job.spec.merge.existing_targets]
     pins = Pins(
         models={model.name: ModelPin(model.model.uri, (_file(model.model.uri),)) for model in models},
         dataset=DatasetPin(job.spec.dataset.uri, (_file(job.spec.dataset.uri),)),

@@ -108,8 +108,15 @@ class Node:
     def _open_namespaces(self) -> int:
         """Gives the process id that the machine sees of the node's first process."""
         spaces = [f"--{space}" for space in _NAMESPACES]
-        program = [sys.executable, _HERE / "node_init.py", self._directory, NAME, ADDRESS, f"{SERVICE_NETWORK}.0/24"]
-        unshare = ["unshare", *spaces, "--fork", "--kill-child", "--mount-proc", "--", *program]
+        program: list[str | Path] = [
+            sys.executable,
+            _HERE / "node_init.py",
+            self._directory,
+            NAME,
+            ADDRESS,
+            f"{SERVICE_NETWORK}.0/24",
+        ]
+        unshare: list[str | Path] = ["unshare", *spaces, "--fork", "--kill-child", "--mount-proc", "--", *program]
         parent = self._servers.start("node", unshare)
         ready = self._directory / "node-ready"
         self._servers.wait_until(ready.exists, what="the node's namespaces", needs=("node",), seconds=_START_SECONDS)

@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _REFERENCE = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
@@ -44,7 +44,7 @@ class StoredImage:
         """Of the manifest, sha256:..."""
         return _digest(self.manifest)
 
-    def write_archive(self, name: str, output: BinaryIO) -> None:
+    def write_archive(self, name: str, output: IO[bytes]) -> None:
         """The image without its layers, as an OCI archive: for a receiver that has those already."""
         entry = {
             "mediaType": _MANIFEST_TYPE,

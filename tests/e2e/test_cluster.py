@@ -123,7 +123,9 @@ def begun_on_the_laptop(
     return laptop, _until_complete(node_cluster, namespace, "demo")
 
 
-def test_a_job_begun_on_the_laptop_is_finished_on_the_cluster(begun_on_the_laptop: tuple[Laptop, dict]) -> None:
+def test_a_job_begun_on_the_laptop_is_finished_on_the_cluster(
+    begun_on_the_laptop: tuple[Laptop, dict[str, Any]],
+) -> None:
     laptop, fusejob = begun_on_the_laptop
     stages = _stages(fusejob)
     assert all(stage["state"] == "Complete" for stage in stages.values())
@@ -135,7 +137,7 @@ def test_a_job_begun_on_the_laptop_is_finished_on_the_cluster(begun_on_the_lapto
     )
 
 
-def test_every_digest_is_that_of_fusechat_run(begun_on_the_laptop: tuple[Laptop, dict]) -> None:
+def test_every_digest_is_that_of_fusechat_run(begun_on_the_laptop: tuple[Laptop, dict[str, Any]]) -> None:
     laptop, fusejob = begun_on_the_laptop
     ours = {name: digest[:12] for name, digest in laptop.digests().items()}
     planned = [stage["digest"] for stage in fusejob["status"]["plan"]["stages"]]
@@ -145,14 +147,14 @@ def test_every_digest_is_that_of_fusechat_run(begun_on_the_laptop: tuple[Laptop,
     assert carried_out == {name: digest for name, digest in ours.items() if name != "prepare"}
 
 
-def test_the_laptop_finds_nothing_left_to_do(begun_on_the_laptop: tuple[Laptop, dict]) -> None:
+def test_the_laptop_finds_nothing_left_to_do(begun_on_the_laptop: tuple[Laptop, dict[str, Any]]) -> None:
     laptop, _ = begun_on_the_laptop
     events = [json.loads(line) for line in laptop.run("run", "--json").splitlines()]
     assert [event["stage"] for event in events if event["event"] == "started"] == []
 
 
 def test_the_gangs_were_of_two_pods(
-    begun_on_the_laptop: tuple[Laptop, dict], node_cluster: Cluster, namespace: str
+    begun_on_the_laptop: tuple[Laptop, dict[str, Any]], node_cluster: Cluster, namespace: str
 ) -> None:
     _, fusejob = begun_on_the_laptop
     job = _stages(fusejob)["fuse-a"]["jobName"]
@@ -163,7 +165,7 @@ def test_the_gangs_were_of_two_pods(
 
 @pytest.fixture(scope="module")
 def begun_on_the_cluster(
-    begun_on_the_laptop: tuple[Laptop, dict],
+    begun_on_the_laptop: tuple[Laptop, dict[str, Any]],
     node_cluster: Cluster,
     namespace: str,
     bucket: Bucket,
@@ -193,11 +195,11 @@ def begun_on_the_cluster(
 def test_children_go_with_their_fusejob(node_cluster: Cluster, namespace: str) -> None:
     selector = "app.kubernetes.io/managed-by=fusechat-operator"
     for kind in ("jobs", "pods", "services", "configmaps"):
-        until(lambda kind=kind: not node_cluster.list(kind, namespace, selector), f"{kind} of a deleted FuseJob gone")
+        until(lambda kind=kind: not node_cluster.list(kind, namespace, selector), f"{kind} of a deleted FuseJob gone")  # type: ignore[misc]
 
 
 def test_a_job_begun_on_the_cluster_is_finished_on_the_laptop(
-    begun_on_the_cluster: tuple[Laptop, list[dict]],
+    begun_on_the_cluster: tuple[Laptop, list[dict[str, Any]]],
 ) -> None:
     _, events = begun_on_the_cluster
     cached = {event["stage"] for event in events if event["event"] == "cached"}
@@ -208,7 +210,7 @@ def test_a_job_begun_on_the_cluster_is_finished_on_the_laptop(
 
 
 def test_before_training_every_file_is_the_same_wherever_it_was_made(
-    begun_on_the_laptop: tuple[Laptop, dict], begun_on_the_cluster: tuple[Laptop, list[dict]]
+    begun_on_the_laptop: tuple[Laptop, dict[str, Any]], begun_on_the_cluster: tuple[Laptop, list[dict[str, Any]]]
 ) -> None:
     on_laptop, _ = begun_on_the_laptop
     on_cluster, _ = begun_on_the_cluster

@@ -59,7 +59,8 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     models = write_models(directory / "models")
     models = {"pivot": models["pivot"], "b": models["b"]}
     data = write_rows(directory / "rows.jsonl", conversations(40))
-    retry, merge = {"attempts": 1}, {"methods": []}
+    retry = {"attempts": 1}
+    merge: dict[str, Any] = {"methods": []}
     return job_document(models, data, "storage", fusion=FUSION, merge=merge, retry=retry)
 
 

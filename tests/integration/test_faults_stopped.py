@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -32,14 +32,16 @@ def longer(job: TinyJob, tiny_inputs: Inputs) -> TinyJob:
     return tiny_inputs.job(job.storage.parent, fusion=fusion)
 
 
-def start(job: TinyJob, *, start_new_session: bool = False, **environment: str) -> subprocess.Popen[str]:
+def start(
+    job: TinyJob, environment: Mapping[str, str] | None = None, *, start_new_session: bool = False
+) -> subprocess.Popen[str]:
     """`fusechat run` as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "fusechat.cli", "run", str(job.file), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | environment,
+        env={**os.environ, **(environment or {})},
         start_new_session=start_new_session,
     )
 
@@ -126,7 +128,7 @@ def test_ctrl_c_in_the_first_seconds_shows_no_traceback(longer: TinyJob) -> None
 
 def test_a_killed_runner_leaves_nobody_behind(longer: TinyJob) -> None:
     """Both stages are at their first step, and due to tell of the next, when nobody reads it any more."""
-    process = start(longer, **at_step(1, rank=None).environment)
+    process = start(longer, at_step(1, rank=None).environment)
     wait_for(lambda: len(standing(process.pid)) == 2, "both targets at a step")
     stages, below = standing(process.pid), descendants(process.pid)
     assert len(below) >= 3, "the fork server and two stages"
@@ -155,7 +157,7 @@ def test_a_killed_runner_in_the_middle_of_a_whole_run(
         below = descendants(process.pid)
         process.kill()
         process.communicate()
-        wait_for(lambda below=below: not alive(below), "the end of all children")
+        wait_for(lambda pids=below: not alive(pids), "the end of all children")  # type: ignore[misc]
     ran = job.complete()
     assert {"prepare", "extract-pivot", "extract-a", "align-a", "fuse-b"} <= set(ran.stages("cached"))
     assert job.content() == undisturbed.content()
@@ -199,7 +201,7 @@ def test_a_stage_that_somebody_stops_during_a_run_is_tried_again(
     job: TinyJob, undisturbed: TinyJob, tmp_path: Path
 ) -> None:
     job.remove("align-b")
-    process = start(job, **_after_a_chunk(tmp_path).environment)
+    process = start(job, _after_a_chunk(tmp_path).environment)
     assert process.stdout is not None
     told = events(process.stdout)
     next(event for event in told if event["event"] == "started" and event["stage"] == "align-b")
@@ -222,7 +224,7 @@ def _after_a_chunk(directory: Path, number: signal.Signals = signal.SIGSTOP) -> 
 
 def test_a_stage_that_is_killed_during_a_run_is_tried_again(job: TinyJob, undisturbed: TinyJob, tmp_path: Path) -> None:
     job.remove("align-b")
-    process = start(job, **_after_a_chunk(tmp_path, signal.SIGKILL).environment)
+    process = start(job, _after_a_chunk(tmp_path, signal.SIGKILL).environment)
     output, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
     told = list(events(iter(output.splitlines())))

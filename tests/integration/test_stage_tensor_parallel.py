@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,7 +201,7 @@ def test_after_a_killed_rank_the_next_attempt_makes_the_rest(inputs: Path, tmp_p
     assert not context.directory.is_complete(), "nothing was left to make"
 
     extract.run(job.context("extract-b", accelerators=0, attempt="a2"))
-    parts = reader(job, "extract-b").manifest.details["parts"]
+    parts: Any = reader(job, "extract-b").manifest.details["parts"]
     assert {name: parts[name].get("attempt") for name in ("chunk-00000", "chunk-00020")} == {
         "chunk-00000": "a1",
         "chunk-00020": "a2",

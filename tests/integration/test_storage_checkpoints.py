@@ -80,7 +80,9 @@ def test_steps_are_numbers_and_writers_are_joined(storage, tmp_path):
     _save(_open(storage, writer="aaa"), tmp_path, 100)
     third = _open(storage, writer="mmm")
     assert third.newest() == 100
-    assert third.newest_checkpoint().writer == "aaa"
+    newest = third.newest_checkpoint()
+    assert newest is not None
+    assert newest.writer == "aaa"
     assert third.restore_newest(tmp_path / "out") == 100
 
 

@@ -1,6 +1,7 @@
 """Inputs from the hub (the real client against a local server) and from S3."""
 
 import hashlib
+from typing import Literal
 
 import huggingface_hub.constants
 import pytest
@@ -122,7 +123,11 @@ def test_only_what_matches_is_downloaded(tmp_path):
 
 @pytest.mark.usefixtures("hub")
 def test_a_dataset(tmp_path):
-    for uri, kind in (("hf://datasets/org/talks", "model"), ("hf://org/talks", "dataset")):
+    kinds: tuple[tuple[str, Literal["model", "dataset"]], ...] = (
+        ("hf://datasets/org/talks", "model"),
+        ("hf://org/talks", "dataset"),
+    )
+    for uri, kind in kinds:
         located = locate(uri, kind=kind)
         assert [file.path for file in located.files] == sorted(DATA)
         assert (fetch(uri, tmp_path, kind=kind) / "extra" / "c d.jsonl").read_bytes() == b"1\n"

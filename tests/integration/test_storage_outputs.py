@@ -7,7 +7,7 @@ import pytest
 
 from fusechat.errors import DamagedInputError, MissingInputError, TemporaryError
 from fusechat.runner.damage import withdrawal_reason
-from fusechat.storage import CompletenessState, StageDirectory, open_storage
+from fusechat.storage import CompletenessState, Manifest, StageDirectory, open_storage
 from fusechat.storage.base import file_entry
 from fusechat.storage.documents import ensure_document
 from fusechat.storage.manifest import logical_name
@@ -96,7 +96,7 @@ def test_an_interrupted_attempt_does_not_count(stage, tmp_path):
 def test_two_writers_at_once_end_with_one_manifest(storage, tmp_path):
     """Eight threads with a storage object each; all must be given the same manifest, whose files are intact."""
     barrier = threading.Barrier(8)
-    results = [None] * 8
+    results: list[Manifest | None] = [None] * 8
 
     def attempt(number: int) -> None:
         own = StageDirectory(storage, "extract-a", DIGEST)

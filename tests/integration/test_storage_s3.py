@@ -124,10 +124,17 @@ def test_nobody_listens(storage, tmp_path):
             operation()
 
 
+class _FailingServer(ThreadingHTTPServer):
+    requests = 0
+    authorization = ""
+    failure = ""
+
+
 class _Failing(BaseHTTPRequestHandler):
     """Answers HEAD well, then fails a GET in the way that its server was told."""
 
     protocol_version = "HTTP/1.1"
+    server: _FailingServer
 
     def do_HEAD(self):
         self._answer(200, b"x" * 1000, cut=1000)
@@ -156,8 +163,7 @@ class _Failing(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def failing_server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Failing)
-    server.requests = 0
+    server = _FailingServer(("127.0.0.1", 0), _Failing)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -243,8 +249,10 @@ sys.stdout.buffer.write(manifest_bytes(writer.complete([entry])))
         for name in ("one", "two")
     ]
     for process in processes:
+        assert process.stdout
         assert process.stdout.readline() == b"ready\n"
     for process in processes:
+        assert process.stdin
         process.stdin.write(b"\n")
         process.stdin.flush()
     answers = [process.communicate(timeout=60)[0] for process in processes]

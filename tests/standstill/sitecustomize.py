@@ -21,7 +21,7 @@ class _Finder:
     def find_spec(self, name: str, _path: Any, _target: Any = None) -> Any:
         if name != PLACE["module"]:
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         if not PLACE["method"]:
             _reached()
             return None
@@ -66,4 +66,4 @@ def _reached() -> None:
 
 
 if PLACE is not None:
-    sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder())

@@ -31,7 +31,8 @@ def model_files(**changed: bytes | None) -> dict[str, bytes]:
         "model.safetensors": b"weights",
         "tokenizer.json": b'{"model": {}}',
         "tokenizer_config.json": json.dumps(TOKENIZER).encode(),
-    } | changed
+        **changed,
+    }
     return {name: content for name, content in files.items() if content is not None}
 
 

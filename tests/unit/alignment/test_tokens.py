@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def oracle_nats(token: Token, source: Model) -> float:
     nats = source.representation.gold_nats.astype(np.float64).tolist()
     if token.begin == token.end:
         return nats[oracle_row(token, source)[1]]
-    per_byte = {}
+    per_byte: dict[int, Any] = {}
     for i, t in enumerate(source.tokens):
         if t.message == token.message and t.begin < t.end:
             per_byte |= dict.fromkeys(range(t.begin, t.end), nats[i] / (t.end - t.begin))

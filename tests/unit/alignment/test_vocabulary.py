@@ -77,7 +77,7 @@ def test_edit_distance_maps_only_ids_that_the_source_ever_named() -> None:
 )
 def test_nearest_equals_the_full_search(queries: list[str], candidates: list[str]) -> None:
     expected = [
-        min(range(len(candidates)), key=lambda i, q=query: levenshtein(q, candidates[i])) if candidates else -1
+        min(range(len(candidates)), key=lambda i, q=query: levenshtein(q, candidates[i])) if candidates else -1  # type: ignore[misc]
         for query in queries
     ]
     assert nearest(queries, candidates).tolist() == expected

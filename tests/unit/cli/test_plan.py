@@ -99,7 +99,7 @@ def test_what_reads_the_storage_alone_still_needs_it(without_keys: Path, capsys:
     assert "Unable to locate credentials" in capsys.readouterr().err
 
 
-LOCK = {
+LOCK: dict[str, Any] = {
     "models": {"p": {"uri": "hf://org/p", "revision": "1" * 40, "files": [], "config": {}, "licence": None}},
     "dataset": None,
     "heldOut": None,

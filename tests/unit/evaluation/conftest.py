@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ TEMPLATE = (
 )
 SPECIAL = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 256 + len(SPECIAL),
     "hidden_size": 48,
     "intermediate_size": 64,

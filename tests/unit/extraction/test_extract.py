@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,7 +113,8 @@ def test_a_nan_weight_makes_rows_nan_and_drops_none(tiny_model: TinyModel, rando
     model, renderings = copy.deepcopy(tiny_model("qwen2")), random_renderings(LENGTHS)
     clean = extract_chunk(model, renderings, top_k=5, token_budget=64)
     poison = int(renderings[2].input_ids[10])
-    model.get_input_embeddings().weight[[0, poison]] = torch.nan  # 0: nobody's token, and padding must not be it
+    embeddings: Any = model.get_input_embeddings()
+    embeddings.weight[[0, poison]] = torch.nan  # 0: nobody's token, and padding must not be it
     batches: list[BatchDone] = []
     extracted = extract_chunk(model, renderings, top_k=5, token_budget=64, on_batch=batches.append)
     for before, after in zip(clean, extracted, strict=True):

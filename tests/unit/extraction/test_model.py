@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_a_saved_model_gives_the_same_representations(
     ("dtype", "expected"),
     [("Auto", torch.float32), ("BFloat16", torch.bfloat16), ("Float16", torch.float16), ("Float32", torch.float32)],
 )
-def test_the_dtype_is_as_asked_and_float32_on_a_cpu_by_default(saved: Path, dtype: str, expected: torch.dtype) -> None:
+def test_the_dtype_is_as_asked_and_float32_on_a_cpu_by_default(saved: Path, dtype: Any, expected: torch.dtype) -> None:
     _edit_config(saved, dtype="bfloat16")
     assert load_model(saved, ModelOptions(dtype=dtype, accelerators=0)).dtype == expected
 

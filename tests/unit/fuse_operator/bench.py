@@ -150,4 +150,4 @@ def _bring(server: ApiServer, cache: Cache, cluster: Cluster) -> None:
     cache.put("FuseJob", server.put("FuseJob", cluster.fusejob))
     for kind in ("Job", "Service", "ConfigMap", "Pod"):
         for value in cluster.objects(kind).values():
-            cache.put(kind, server.put(kind, value))  # type: ignore[arg-type]
+            cache.put(kind, server.put(kind, value))

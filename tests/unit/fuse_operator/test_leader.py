@@ -180,7 +180,7 @@ class Candidate:
 
     def end(self) -> None:
         """Of its thread, which else goes on for as long as a Lease lasts."""
-        self.election._lock.get = self._no_more  # type: ignore[method-assign]
+        self.election._lock.get = self._no_more  # type: ignore[method-assign, assignment]
         self.election._thread.join(_WAIT_SECONDS)
         assert not self.election._thread.is_alive()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from fuse_operator.api import ApiError
 from fuse_operator.polling import Poller
@@ -94,7 +94,7 @@ def test_a_read_that_hangs_holds_up_no_other() -> None:
 
 def test_a_read_that_fails_is_tried_again() -> None:
     told: list[tuple[str, str]] = []
-    answers = iter([ApiError(500, "", "no"), ValueError("no"), 5])
+    answers: Iterator[int | Exception] = iter([ApiError(500, "", "no"), ValueError("no"), 5])
 
     def read(_target: str) -> int | None:
         answer = next(answers, 5)

@@ -130,7 +130,7 @@ def test_collate_pads_and_points_at_the_predicting_positions(inputs: FusionInput
     for b, example in enumerate(examples):
         entry = 0
         for t, position in enumerate(example.position):
-            assert (batch["sequence"][r], batch["position"][r]) == (b, position - 1)
+            assert [int(batch[name][r]) for name in ("sequence", "position")] == [b, position - 1]
             assert batch["gold"][r] == example.input_ids[position]
             width = int(example.listed[t])
             assert batch["ids"][r, :width].tolist() == example.ids[entry : entry + width].tolist()
@@ -144,7 +144,7 @@ def test_collate_pads_and_points_at_the_predicting_positions(inputs: FusionInput
 
 
 def test_a_batch_of_filling_alone_has_no_rows() -> None:
-    store_less: list[Example] = [FusionDataset.__getitem__(None, FILL)]  # type: ignore[arg-type]
+    store_less: list[Example] = [FusionDataset.__getitem__(None, FILL)]  # type: ignore[index]
     batch = collate(store_less)
     assert batch["ids"].shape == (0, 0)
     assert batch["attention_mask"].tolist() == [[1]]

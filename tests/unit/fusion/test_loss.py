@@ -94,6 +94,7 @@ def test_equals_the_dense_loss_in_value_and_gradient(
     torch.testing.assert_close(value.double(), oracle_value, rtol=1e-6, atol=1e-6)
     zeros = torch.zeros_like(logits)
     torch.testing.assert_close(mine.grad, naive.grad if shape["rows"] else zeros, rtol=0, atol=1e-6)
+    assert mine.grad is not None
     torch.testing.assert_close(mine.grad.double(), oracle.grad if shape["rows"] else zeros.double(), rtol=0, atol=1e-6)
 
 
@@ -106,6 +107,7 @@ def test_rows_alone_give_the_same_loss_and_gradient() -> None:
     whole.loss.backward()
     alone.loss.backward()
     assert whole.loss.item() == alone.loss.item()
+    assert logits.grad is not None
     torch.testing.assert_close(logits.grad[targets.sequence, targets.position], rows.grad, rtol=0, atol=0)
 
 
@@ -140,6 +142,7 @@ def test_the_tail_survives_a_model_that_is_all_but_sure(certainty: float) -> Non
     expected.backward()
     assert expected.item() > certainty
     assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert mine.grad is not None
     torch.testing.assert_close(mine.grad.double(), oracle.grad, rtol=1e-4, atol=1e-7)
 
 
@@ -170,6 +173,7 @@ def test_masked_logits_are_no_trouble() -> None:
     expected = dense_loss(trimmed, targets, 0.5)
     expected.backward()
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+    assert mine.grad is not None
     torch.testing.assert_close(mine.grad[..., :20], trimmed.grad, rtol=0, atol=1e-6)
     assert mine.grad[..., 20:].abs().max() == 0
 

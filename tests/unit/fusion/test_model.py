@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from fusechat.fusion.loss import fusion_loss
 from fusechat.fusion.model import FusionObjective, check_honest, forward_loss, load_pivot, refuse_unsupported
 from fusechat.fusion.settings import FusionLossSettings
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 97,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -143,7 +144,7 @@ def test_a_row_of_one_conversation_does_not_see_another(tmp_path: Path) -> None:
     [
         (MixtralConfig(**SIZES, output_router_logits=True, router_aux_loss_coef=0.02), "router_aux_loss_coef=0.02"),
         (T5Config(), "encoder-decoder"),
-        (LlamaConfig(**SIZES, quantization_config={"quant_method": "gptq", "bits": 4}), "quantized"),
+        (LlamaConfig(**SIZES | {"quantization_config": {"quant_method": "gptq", "bits": 4}}), "quantized"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(config: LlamaConfig, named: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from fusechat.fusion import saving
 from fusechat.fusion.saving import save_target
 from fusechat.fusion.settings import SaveDtype
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 97,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -27,7 +28,8 @@ SIZES = {
 
 def pivot_on_disk(directory: Path, dtype: torch.dtype, *, tied: bool = False) -> Path:
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tied)).to(dtype).save_pretrained(directory)
+    model: Any = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tied))
+    model.to(dtype).save_pretrained(directory)
     (directory / "tokenizer.json").write_bytes(b'{"odd":   "spacing"}')
     (directory / "README.md").write_text("the pivot's card")
     (directory / "pytorch_model.bin").write_bytes(b"another copy of the weights")
@@ -36,7 +38,7 @@ def pivot_on_disk(directory: Path, dtype: torch.dtype, *, tied: bool = False) ->
 
 def trained(directory: Path, change: float) -> LlamaForCausalLM:
     """The pivot in float32 with one matrix moved a little."""
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight += change
     return model

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -142,7 +143,8 @@ def test_metrics_go_on_where_the_checkpoint_was(tmp_path: Path) -> None:
     resumed.write(records[2])
     resumed.close()
     assert resumed.records() == records
-    assert _scalars(tmp_path / "first" / "tensorboard") == [(r["step"], pytest.approx(r["loss"])) for r in records]
+    expected: list[Any] = [(r["step"], pytest.approx(r["loss"])) for r in records]
+    assert _scalars(tmp_path / "first" / "tensorboard") == expected
 
 
 def _scalars(directory: Path) -> list[tuple[int, float]]:

@@ -34,9 +34,10 @@ def _pins(text: str) -> dict[str, Pin]:
         pinned = _PINNED.fullmatch(name)
         assert pinned, requirement
         hashes = [_HASH.fullmatch(option) for option in options]
+        found = frozenset(each[1] for each in hashes if each)
         assert hashes, requirement
         assert all(hashes), requirement
-        pins[pinned[1]] = Pin(pinned[2], frozenset(found[1] for found in hashes))
+        pins[pinned[1]] = Pin(pinned[2], found)
     return pins
 
 
@@ -45,7 +46,11 @@ def _read(file: str, images: Path = IMAGES) -> dict[str, Pin]:
 
 
 def _names(requirements: list[str]) -> set[str]:
-    return {re.match(r"[A-Za-z0-9_.-]+", requirement)[0].lower().replace("_", "-") for requirement in requirements}
+    return {
+        found.lower().replace("_", "-")
+        for requirement in requirements
+        for found in re.findall(r"^[A-Za-z0-9_.-]+", requirement)
+    }
 
 
 def _listed(file: str) -> set[str]:

@@ -21,7 +21,7 @@ CONFIG = {
     "torch_dtype": "bfloat16",
     "tie_word_embeddings": False,
 }
-TOKENIZER = {
+TOKENIZER: dict[str, Any] = {
     "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]},
     "added_tokens": [{"id": 3, "content": "<s>"}],
     "normalizer": None,
@@ -71,7 +71,7 @@ def write_model(
     directory.mkdir(parents=True)
     kinds = {name: kind if isinstance(kind, str) else kind.get(name, "F32") for name in tensors}
     names = sorted(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard in range(shards):
         file = "model.safetensors" if shards == 1 else f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
         held = {name: np.frombuffer(to_bytes(tensors[name], kinds[name]), np.uint8) for name in names[shard::shards]}
@@ -107,7 +107,7 @@ def read_model(directory: Path) -> dict[str, np.ndarray]:
 
 
 def kinds_of(directory: Path) -> dict[str, str]:
-    found = {}
+    found: dict[str, Any] = {}
     for file in sorted(directory.glob("*.safetensors")):
         found |= {name: entry["dtype"] for name, entry in safetensors.deserialize(file.read_bytes())}
     return found

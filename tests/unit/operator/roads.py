@@ -93,9 +93,13 @@ def play(cluster: Cluster, move: tuple[Any, ...]) -> None:
         case ("fail", number, ending):
             fail(cluster, number, ending)
         case ("evict", number):
-            if pod := fail(cluster, number, Ending(137, text="")):
+            if failed := fail(cluster, number, Ending(137, text="")):
                 said = cluster.true_condition("DisruptionTarget", "TerminationByKubelet", "")
-                pod["status"] |= {"conditions": [said], "reason": "Evicted", "message": "The node was low on memory."}
+                failed["status"] |= {
+                    "conditions": [said],
+                    "reason": "Evicted",
+                    "message": "The node was low on memory.",
+                }
         case ("vanish", number):
             if pod := chosen(cluster.pods, number):
                 cluster.vanish(pod)

@@ -22,7 +22,7 @@ def test_a_damaged_input_is_made_again_however_often_pods_failed_before(stage: s
     cluster = Cluster(fusejob(FOUR_WORKERS | {"fusion": {"targets": ["Pairwise"], "nodes": 2, **BATCHES}}))
     assert cluster.fusejob is not None
     lost = digests(parsed(cluster.fusejob))["extract-p"]
-    met = []
+    met: list[Any] = []
 
     def script(turn: Turn) -> Ending:
         if turn.stage != stage or met:

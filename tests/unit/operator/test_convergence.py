@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -80,7 +81,7 @@ def test_any_road_leads_to_the_same_end(
 def test_an_operator_that_dies_after_any_write_does_nothing_twice(skip: int, cuts: list[int], order: Any) -> None:
     """Killed after the k-th write of a pass, started again; children go in any order meanwhile."""
     cluster = Cluster(fusejob(BASE))
-    turns = [cluster.controllers, cluster.kubelets, cluster.look]
+    turns: list[Callable[[], object]] = [cluster.controllers, cluster.kubelets, cluster.look]
     for turn in range(skip):
         order.shuffle(turns)
         for act in turns:

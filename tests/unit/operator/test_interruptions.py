@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.operator.fusejobs import fusejob, spec
@@ -12,7 +14,7 @@ ATTEMPTS = 3
 STAGES = ("prepare", "extract-p", "fuse-a", "merge-varm", "report")
 
 
-def cluster_where(stage: str, ending: Ending, *, times: int, **more: object) -> Cluster:
+def cluster_where(stage: str, ending: Ending, *, times: int, **more: Any) -> Cluster:
     """The first `times` processes of the stage (of its first worker) that nobody stops end like that."""
     cluster = Cluster(fusejob(spec("a", workers=2, retry={"attempts": ATTEMPTS}, **more)))
 
@@ -28,7 +30,7 @@ def suspend_and_resume(cluster: Cluster, stage: str) -> None:
     assert cluster.fusejob is not None
     for value in (True, False):
         cluster.change(suspend=value)
-        cluster.until(lambda it, value=value: it.holds("Suspended") == value)
+        cluster.until(lambda it, value=value: it.holds("Suspended") == value)  # type: ignore[misc]
     cluster.until_running(stage)
 
 

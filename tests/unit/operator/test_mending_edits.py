@@ -12,7 +12,7 @@ from tests.unit.operator.nodes import BAD_DATA, GOOD, OOM_KILLED, OUT_OF_MEMORY,
 from tests.unit.operator.simulated import Cluster
 from tests.unit.operator.store import has_ended, index_of
 
-MORE_MEMORY = {"podTemplateOverrides": [{"stages": ["*"], "resources": {"limits": {"memory": "64Gi"}}}]}
+MORE_MEMORY: dict[str, Any] = {"podTemplateOverrides": [{"stages": ["*"], "resources": {"limits": {"memory": "64Gi"}}}]}
 
 
 @pytest.mark.parametrize("edit", [spec("a", dataset={"uri": "s3://data/mended"}), spec("a", "b")])

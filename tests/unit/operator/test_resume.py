@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fuse_operator.model import Suspend
 
 from tests.unit.operator.fusejobs import fusejob, spec
@@ -59,7 +61,7 @@ def test_a_job_of_the_queue_is_left_to_it_while_an_edit_that_leaves_the_queue_is
 def test_a_stage_that_was_suspended_between_runs_does_not_keep_a_failed_job_from_ending() -> None:
     """align-a meets damage; suspended and resumed; then extract-p, which was to make it again, fails for good."""
     cluster = Cluster(fusejob(spec("a")))
-    resumed = []
+    resumed: list[Any] = []
 
     def script(turn: Turn) -> Ending:
         if turn.stage == "align-a" and not turn.before:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fusechat.plan import Plan, PlannedStage
 from fusechat.plan.stages import Resources
 from fusechat.runner.schedule import Machine, Task, gpus_of, startable, tasks_of
@@ -10,7 +12,7 @@ GIB = 1 << 30
 
 
 def stage(name: str, *needs: str, memory: int = GIB, gpus: int = 0, workers: int = 1) -> PlannedStage:
-    kind = "extract" if workers > 1 else "prepare"
+    kind: Literal["extract", "prepare"] = "extract" if workers > 1 else "prepare"
     resources = Resources(gpus=gpus, memory_bytes=memory)
     return PlannedStage(name, kind, {}, {}, {n: n for n in needs}, name * 8, workers, resources)
 
