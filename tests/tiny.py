@@ -116,8 +116,8 @@ def job_document(models: dict[str, Path], data: Path, storage: str, **spec: Any)
     """A job over the tiny models; keys of `spec` replace whole parts of it."""
     sources = [name for name in models if name != "pivot"]
     defaults: dict[str, Any] = {
-        "pivot": _model("pivot", models["pivot"]),
-        "sources": [_model(name, models[name]) for name in sources],
+        "pivot": model_of_job("pivot", models["pivot"]),
+        "sources": [model_of_job(name, models[name]) for name in sources],
         "dataset": {"uri": str(data), "chunkRows": 8, "validationFraction": 0.25},
         "extraction": {"topK": 5},
         "fusion": {
@@ -140,7 +140,8 @@ def job_document(models: dict[str, Path], data: Path, storage: str, **spec: Any)
     }
 
 
-def _model(name: str, path: Path) -> dict[str, Any]:
+def model_of_job(name: str, path: Path) -> dict[str, Any]:
+    """A pivot or source of a job."""
     return {"name": name, "model": {"uri": str(path), "maxLength": 128}, "extraction": {"gpusPerWorker": 0}}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """Items of a long list."""
-_STAGE = re.compile(r"(?P<storage>.+)/stages/(?P<directory>[^/]+)(?:/.*)?")
+_STAGE = re.compile(r"(?P<storage>.+)/stages/(?P<directory>[^/]+/[0-9a-f]+)(?:/.*)?")
 
 
 def inspect(
@@ -68,24 +70,47 @@ def _storage(uri: str, verify: bool) -> dict[str, Any]:
         raise MissingInputError(
             f"There are no outputs in {storage.uri}.", mend="Give the storage.uri of a job that ran, or a stage in it."
         )
-    finished = {info.key.split("/")[1] for info in files if info.key.endswith("/manifest.json")}
-    names = list(dict.fromkeys(info.key.split("/")[1] for info in files))
+    sizes: Counter[str] = Counter()
+    for info in files:
+        sizes["/".join(info.key.split("/")[1:3])] += info.size
+    finished = {key for key in sizes if storage.size(f"stages/{key}/manifest.json") is not None}
+    names = names_of_stages(storage)
     if verify:
-        for name in names:
-            if name in finished:
-                _verify(storage, _manifest(storage, name))
+        for key in sorted(finished):
+            _verify(storage, _manifest(storage, key), names.get(key, []))
     return {
         "storage": storage.uri,
         "verified": verify,
         "stages": [
             {
-                "name": name,
-                "complete": name in finished,
-                "bytes": sum(info.size for info in files if info.key.split("/")[1] == name),
+                "kind": key.partition("/")[0],
+                "digest": key.partition("/")[2],
+                "names": names.get(key, []),
+                "complete": key in finished,
+                "bytes": size,
             }
-            for name in names
+            for key, size in sizes.items()
         ],
     }
+
+
+def names_of_stages(storage: Storage) -> dict[str, list[str]]:
+    """`<kind>/<digest>` -> what the plans in this storage call that stage. A plan that cannot be read names nothing."""
+    from fusechat.errors import FuseChatError
+    from fusechat.plan import Plan
+
+    names: dict[str, list[str]] = {}
+    for info in storage.list("plans/"):
+        with suppress(FuseChatError):
+            for stage in Plan.from_bytes(storage.read(info.key)).stages:
+                known = names.setdefault(f"{stage.kind.name}/{stage.digest}", [])
+                if stage.name not in known:
+                    known.append(stage.name)
+    return names
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _stage(root: str, directory: str, verify: bool) -> dict[str, Any]:
@@ -94,12 +119,14 @@ def _stage(root: str, directory: str, verify: bool) -> dict[str, Any]:
 
     storage = open_storage(root)
     manifest = _manifest(storage, directory)
-    stage = StageDirectory(storage, manifest.stage, manifest.digest, kind=manifest.kind)
+    names = names_of_stages(storage).get(directory, [])
+    stage = StageDirectory(storage, manifest.kind, manifest.digest)
     if verify:
-        _verify(storage, manifest)
+        _verify(storage, manifest, names)
     completeness = stage.completeness()
     return {
-        "stage": manifest.stage,
+        "kind": manifest.kind,
+        "names": names,
         "digest": manifest.digest,
         "complete": str(completeness.state),
         "reason": completeness.reason,
@@ -122,12 +149,13 @@ def _manifest(storage: Storage, directory: str) -> Manifest:
         ) from error
 
 
-def _verify(storage: Storage, manifest: Manifest) -> None:
+def _verify(storage: Storage, manifest: Manifest, names: Sequence[str]) -> None:
     """Reads all of it. DamagedInputError (75) names the first file whose SHA-256 is wrong."""
     from fusechat.storage.cache import cache_directory
     from fusechat.storage.outputs import StageDirectory
 
-    reader = StageDirectory(storage, manifest.stage, manifest.digest, kind=manifest.kind).reader(cache_directory())
+    stage = StageDirectory(storage, manifest.kind, manifest.digest, name=names[0] if names else "")
+    reader = stage.reader(cache_directory())
     for name in reader.names():
         reader.fetch(name)
 
@@ -178,9 +206,12 @@ def _print_table(document: dict[str, Any]) -> None:
 
 
 def _print_storage(document: dict[str, Any]) -> None:
-    rows = [(each["name"], size(each["bytes"]), "yes" if each["complete"] else "no") for each in document["stages"]]
+    rows = [
+        (", ".join(each["names"]), each["kind"], each["digest"][:12], size(each["bytes"]), _yes(each["complete"]))
+        for each in document["stages"]
+    ]
     screen = console()
-    screen.print(table(("stage", "size", "complete"), rows, right=("size",)))
+    screen.print(table(("stage", "kind", "digest", "size", "complete"), rows, right=("size",)))
     checked = ", every SHA-256 verified" if document["verified"] else ""
     total = size(sum(each["bytes"] for each in document["stages"]))
     screen.print(f"\n{len(rows)} outputs, {total} in {document['storage']}{checked}", soft_wrap=True)
@@ -189,7 +220,8 @@ def _print_storage(document: dict[str, Any]) -> None:
 def _print_stage(document: dict[str, Any]) -> None:
     details = document["details"]
     facts = {
-        "stage": document["stage"],
+        "kind": document["kind"],
+        "stage": ", ".join(document["names"]),
         "digest": document["digest"],
         "output": document["complete"] + (", every SHA-256 verified" if document["verified"] else ""),
         "reason": document["reason"],

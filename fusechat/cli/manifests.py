@@ -15,7 +15,7 @@ from fusechat.cli.planning import PlannedJob
 from fusechat.manifests import Owner, WorkerSettings, plan_uri, prepare_job, spec_config_map, stage_children
 from fusechat.pins import Pins
 from fusechat.plan import PlannedStage, build_plan
-from fusechat.plan.build import PREPARE
+from fusechat.plan.kinds.prepare import PREPARE
 from fusechat.spec.job import FuseJob
 from fusechat.spec.load import broken_on_a_cluster
 from fusechat.storage import CompletenessState

@@ -9,7 +9,7 @@ from pathlib import Path
 from fusechat.errors import MissingInputError, UsageError
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9][-\w.]*)=(?P<model>.+)", re.DOTALL)
-_STAGE = re.compile(r"/stages/(?P<name>[^/]+)-[0-9a-f]{12}(/|$)")
+_STAGE = re.compile(r"/stages/(?P<kind>[^/]+)/(?P<digest>[0-9a-f]{64})(/|$)")
 
 
 def named_models(given: Sequence[str]) -> dict[str, str]:
@@ -25,10 +25,10 @@ def named_models(given: Sequence[str]) -> dict[str, str]:
 
 
 def model_name(model: str) -> str:
-    """The stage's name for a stage's output, the file's for a job file, else the last part of the path."""
+    """Kind and first digits of the digest for a stage's output, the name of a job, else the last part of the path."""
     stage = _STAGE.search(model)
     if stage:
-        return stage["name"]
+        return f"{stage['kind']}-{stage['digest'][:12]}"
     last = model.rstrip("/").rpartition("/")[2]
     return Path(last if last not in ("", ".", "..") else str(Path(model).resolve())).name.removesuffix(".yaml")
 

@@ -131,6 +131,7 @@ def _stage(planned: PlannedJob, stage: PlannedStage) -> dict[str, Any]:
     known = stage.digest is not None
     return {
         "name": stage.name,
+        "kind": stage.kind.name,
         "inputs": list(dict.fromkeys(stage.inputs.values())),
         "digest": stage.digest or UNRESOLVED,
         "state": state,

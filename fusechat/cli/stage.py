@@ -55,7 +55,7 @@ def _run(
     name: str, plan: str | None, job: Path | None, worker: str | None, attempt: str | None, ending: Ending
 ) -> bool:
     from fusechat.errors import UsageError
-    from fusechat.plan.build import PREPARE
+    from fusechat.plan.kinds.prepare import PREPARE
 
     if (plan is None) == (job is None) or (job is not None and name != PREPARE):
         raise UsageError(

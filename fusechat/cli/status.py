@@ -105,7 +105,12 @@ def _of_file(file: Path, as_json: bool) -> None:
 def _state(planned: PlannedJob, stage: PlannedStage, chunks: int | None) -> dict[str, Any]:
     from fusechat.worker.context import stage_directory
 
-    value: dict[str, Any] = {"name": stage.name, "digest": stage.digest, "state": "unresolved"}
+    value: dict[str, Any] = {
+        "name": stage.name,
+        "kind": stage.kind.name,
+        "digest": stage.digest,
+        "state": "unresolved",
+    }
     if stage.digest is None:
         return value
     directory = stage_directory(planned.storage, stage)
@@ -116,7 +121,7 @@ def _state(planned: PlannedJob, stage: PlannedStage, chunks: int | None) -> dict
         return value | {name: manifest.details[name] for name in FIGURES if name in manifest.details}
     if stage.sharded:
         return value | {"finishedChunks": _finished_chunks(directory), "chunks": chunks}
-    if stage.kind == "fuse":
+    if stage.kind.name == "fuse":
         value["checkpointStep"] = _checkpoint_step(planned, stage)
     return value
 
@@ -126,7 +131,7 @@ def _chunk_count(planned: PlannedJob) -> int | None:
     from fusechat.worker.context import stage_directory
     from fusechat.worker.layout import TRAIN
 
-    prepare = next(stage for stage in planned.plan.stages if stage.kind == "prepare")
+    prepare = next(stage for stage in planned.plan.stages if stage.kind.name == "prepare")
     directory = stage_directory(planned.storage, prepare) if prepare.digest else None
     if directory is None or not directory.is_complete():
         return None

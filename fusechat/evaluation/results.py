@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,11 @@ class GradedAnswer:
         return self.score >= 1
 
 
+def with_task_names(answers: Sequence[GradedAnswer], keys: Mapping[str, str]) -> tuple[GradedAnswer, ...]:
+    """Answers under the names of their tasks. `keys`: name -> the key that the answers bear; two names may share it."""
+    return tuple(replace(answer, task=name) for name, key in keys.items() for answer in answers if answer.task == key)
+
+
 @dataclass(frozen=True)
 class SampleAnswer:
     """A model's answer to one held-out prompt, for people to read."""
@@ -82,18 +87,19 @@ class ModelEvaluation:
 
 
 def write_evaluation(path: Path, evaluation: ModelEvaluation) -> None:
-    """One JSON document; equal evaluations give equal bytes."""
+    """One JSON document; equal evaluations give equal bytes. What the model is called is not in it."""
     conversations = [asdict(c) | {"nats": finite_or_none(c.nats)} for c in evaluation.conversations]
     document = asdict(evaluation) | {"conversations": conversations}
+    del document["model"]
     path.write_text(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n", "utf-8")
 
 
-def read_evaluation(path: Path) -> ModelEvaluation:
-    """Inverse of `write_evaluation`. Raises InvalidDataError."""
+def read_evaluation(path: Path, model: str) -> ModelEvaluation:
+    """Inverse of `write_evaluation`; `model` is what the model is called here. Raises InvalidDataError."""
     try:
         document: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return ModelEvaluation(
-            document["model"],
+            model,
             tuple(_conversation(value) for value in document["conversations"]),
             tuple(GradedAnswer(**value | {"remark": Remark(value["remark"])}) for value in document["answers"]),
             tuple(SampleAnswer(**value) for value in document["samples"]),

@@ -19,6 +19,9 @@ from fusechat.fusion.targets import TargetSettings, build_targets, gold_targets
 from fusechat.parquet import read_alignments, read_representations
 from fusechat.tables import Alignment
 
+PIVOT_NAME = "pivot"
+"""What reports of selection call the pivot, whatever its name in the job."""
+
 
 @dataclass(frozen=True)
 class FusionInputs:
@@ -43,7 +46,7 @@ class SelectionReport:
     """What the trainer will be taught with."""
 
     shares: SelectionShares
-    """Picks of the pivot and each source; for the baseline the pivot's name alone with share 0."""
+    """Picks of `pivot` and of each source by its key; for the baseline of `pivot` alone, with share 0."""
     rows: int
     loss_tokens: int
     gold_alone_tokens: int
@@ -64,10 +67,10 @@ class _Tally:
 
 
 def write_selected_examples(
-    directory: Path, inputs: FusionInputs, rule: SelectionRule, settings: TargetSettings, *, pivot_name: str = "pivot"
+    directory: Path, inputs: FusionInputs, rule: SelectionRule, settings: TargetSettings
 ) -> SelectionReport:
     """Select teachers for every conversation and write the example store to `directory`, in the pivot's order."""
-    names = (pivot_name, *inputs.sources)
+    names = (PIVOT_NAME, *inputs.sources)
     selections: list[Selection] = []
     broken = dict.fromkeys(names, 0)
     tally = _Tally()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from fusechat.gang.grace import grace_seconds, kill_tree
 from fusechat.gang.torchrun import Gang, end_with_parent, failure, torchrun
-from fusechat.plan import PlannedStage
 from fusechat.worker.context import StageContext
 
 
@@ -43,13 +42,8 @@ class RankWork:
         return cls(**value | {"chunks": tuple(value["chunks"])})
 
 
-def ranks_of(stage: PlannedStage) -> int:
-    """Processes that share the stage's model; 1 unless it is tensor-parallel."""
-    return max(1, int(stage.settings["gpus"])) if stage.settings["parallelism"] == "TensorParallel" else 1
-
-
-def run_ranks(context: StageContext, chunks: Sequence[int] = (), *, vocabulary: bool = False) -> None:
-    """Runs the stage's ranks to their end. Raises the error of the rank that failed first."""
+def run_ranks(context: StageContext, ranks: int, chunks: Sequence[int] = (), *, vocabulary: bool = False) -> None:
+    """Runs the ranks of the stage's model to their end. Raises the error of the rank that failed first."""
     work = RankWork(
         context.stage.name,
         f"{context.storage.uri}/{context.plan.key}",
@@ -63,7 +57,7 @@ def run_ranks(context: StageContext, chunks: Sequence[int] = (), *, vocabulary: 
     directory.mkdir()
     told = directory / "work.json"
     told.write_text(work.to_json())
-    code = _run(torchrun(Gang(1, 0, ranks_of(context.stage)), "fusechat.gang.rank_process", str(told)))
+    code = _run(torchrun(Gang(1, 0, ranks), "fusechat.gang.rank_process", str(told)))
     if code:
         raise _failure(directory, code)
 

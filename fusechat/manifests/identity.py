@@ -9,7 +9,7 @@ from typing import Any
 from fusechat.canonical import canonical_json
 from fusechat.manifests import names
 from fusechat.manifests.settings import Owner
-from fusechat.plan.messages import DIGEST_DIGITS
+from fusechat.plan.stages import DIGEST_DIGITS
 from fusechat.spec.job import API_VERSION, KIND
 
 READABLE_CHARACTERS = 48

@@ -15,11 +15,12 @@ from fusechat.errors import PERMANENT_EXIT_CODES, InterruptedStageError
 from fusechat.manifests import names
 from fusechat.manifests.identity import Run, short
 from fusechat.manifests.planned_spec import JOB_FILE, spec_hash, spec_run
-from fusechat.manifests.pods import CONTAINER, JOB_PATH, RENDEZVOUS_PORT, PodWork, is_gang, pod_template, processes_of
+from fusechat.manifests.pods import CONTAINER, JOB_PATH, RENDEZVOUS_PORT, PodWork, is_gang, pod_template
 from fusechat.manifests.settings import Owner, WorkerSettings
 from fusechat.manifests.template_hash import template_hash
 from fusechat.plan import PlannedStage
-from fusechat.plan.build import PREPARE
+from fusechat.plan.kinds.prepare import PREPARE
+from fusechat.plan.values import to_json
 from fusechat.spec.job import FuseJob
 
 QUEUE = "kueue.x-k8s.io/queue-name"
@@ -50,7 +51,7 @@ def prepare_job(job: FuseJob, owner: Owner, worker: WorkerSettings, attempt: int
     run = Run(owner, PREPARE, short(spec_hash(job)), attempt)
     work = PodWork(
         run,
-        kind="prepare",
+        kind=PREPARE,
         command=("fusechat", "stage", PREPARE, "--job", f"{JOB_PATH}/{JOB_FILE}"),
         threads=job.spec.threads,
         config_map=spec_run(job, owner).name,
@@ -67,7 +68,7 @@ def stage_children(
         raise ValueError(f"stage {stage.name} has no digest: only a planned stage can run")
     work = _work(stage, Run(owner, stage.name, short(stage.digest), attempt), plan_uri)
     template = pod_template(job.spec, work, worker)
-    annotations = {names.SETTINGS: _hash(stage.settings)}
+    annotations = {names.SETTINGS: _hash(to_json(stage.settings))}
     rendered = _job(job, work, template, _completion(job, stage), annotations)
     return [_service(work), rendered] if work.is_gang else [rendered]
 
@@ -79,11 +80,11 @@ def _work(stage: PlannedStage, run: Run, plan_uri: str) -> PodWork:
         command += ["--attempt", "$(FUSECHAT_GANG)"]
     return PodWork(
         run,
-        stage.kind,
+        stage.kind.name,
         tuple(command),
         gpus=stage.resources.gpus,
         threads=stage.resources.threads,
-        processes=processes_of(stage),
+        processes=stage.resources.processes_per_node,
         nodes=stage.resources.nodes,
     )
 

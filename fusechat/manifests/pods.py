@@ -19,7 +19,8 @@ from fusechat.manifests.environment import (
 )
 from fusechat.manifests.identity import Run
 from fusechat.manifests.settings import WorkerSettings
-from fusechat.plan import PlannedStage, StageKind
+from fusechat.plan import PlannedStage
+from fusechat.plan.kinds import KINDS
 from fusechat.plan.versions import RENDERED_BY, rendered_by
 from fusechat.spec.job import FuseJobSpec
 
@@ -31,9 +32,6 @@ RENDEZVOUS_PORT = 29500
 """Of a gang's master."""
 GANG_START_MARGIN_SECONDS = 300
 """Pods of a gang wait for each other longer than the operator does: its end of the wait costs no attempt."""
-GRACE_SECONDS = {"fuse": 120}
-"""Time for a checkpoint after SIGTERM, by kind."""
-OTHER_GRACE_SECONDS = 30
 SCRATCH, CACHE, SHARED_MEMORY, JOB_VOLUME = "scratch", "cache", "shm", "fusechat-job"
 JOB_PATH = "/etc/fusechat"
 
@@ -51,7 +49,7 @@ class PodWork:
     """What a pod has to do and what it needs for that."""
 
     run: Run
-    kind: StageKind
+    kind: str
     command: tuple[str, ...]
     gpus: int = 0
     threads: int = 1
@@ -73,13 +71,6 @@ def is_gang(stage: PlannedStage) -> bool:
     return stage.resources.nodes > 1
 
 
-def processes_of(stage: PlannedStage) -> int:
-    """Processes in one pod."""
-    if stage.settings.get("parallelism") == "TensorParallel":
-        return max(1, stage.resources.gpus)
-    return stage.resources.processes_per_node
-
-
 def pod_template(spec: FuseJobSpec, work: PodWork, worker: WorkerSettings) -> dict[str, Any]:
     """`spec.template` of the Job, with the job's overrides."""
     template = _template(spec, work, worker)
@@ -94,7 +85,7 @@ def _template(spec: FuseJobSpec, work: PodWork, worker: WorkerSettings) -> dict[
         "enableServiceLinks": False,
         # SIGTERM ends a stage even before it can listen: as process 1 it would not hear it until the grace is over
         "shareProcessNamespace": True,
-        "terminationGracePeriodSeconds": GRACE_SECONDS.get(work.kind, OTHER_GRACE_SECONDS),
+        "terminationGracePeriodSeconds": KINDS[work.kind].grace_seconds,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

@@ -39,19 +39,20 @@ def merge(
 ) -> MergeReport:
     """Writes the merge of `targets` (name -> model directory), fine-tuned copies of `base` (the pivot), into `output`.
 
-    `parameters` are those of the method in `MERGE_METHODS`. The result depends neither on the order of `targets` nor
-    on `threads` (default: one a core); it is the same byte for byte each time. `save_dtype` Pivot stores each tensor as
-    the pivot does. Raises ConfigurationError for parameters, or targets unlike the pivot; MissingInputError and
-    InvalidDataError for files; UsageError if `output` is not empty; TemporaryError if the disk is full, and then
-    `output` is left empty.
+    `parameters` are those of the method in `MERGE_METHODS`. The result does not depend on `threads` (default: one per
+    core), nor on the order of `targets` unless the method tells the first from the second (SLERP); it is the same byte
+    for byte each time. `save_dtype` Pivot stores each tensor as the pivot does. Raises ConfigurationError for
+    parameters, or targets unlike the pivot; MissingInputError and InvalidDataError for files; UsageError if `output` is
+    not empty; TemporaryError if the disk is full, and then `output` is left empty.
     """
     chosen = find_method(method)
-    values = chosen.check(parameters, sorted(targets))
+    names = list(targets) if chosen.described.ordered else sorted(targets)
+    values = chosen.check(parameters, names)
     with local_errors(output):
         _check_output(output)
     with ExitStack() as stack:
         pivot = stack.enter_context(Checkpoint(base, "the pivot"))
-        opened = {name: stack.enter_context(Checkpoint(targets[name], f"target {name}")) for name in sorted(targets)}
+        opened = {name: stack.enter_context(Checkpoint(targets[name], f"target {name}")) for name in names}
         with local_errors(base):
             config = read_config(pivot)
             check_compatible(pivot, opened)

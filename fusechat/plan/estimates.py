@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusechat.pins import ModelPin, Pins
-from fusechat.plan.stages import PlannedStage, Resources
 from fusechat.spec.job import FuseJobSpec
 
 DTYPE_BYTES = {"BFloat16": 2, "Float16": 2, "Float32": 4, "bfloat16": 2, "float16": 2, "float32": 4}
@@ -68,39 +67,10 @@ def parameter_count(config: Mapping[str, Any]) -> int:
     return layers * layer + embeddings + hidden
 
 
-def resources_of(stage: PlannedStage, spec: FuseJobSpec, pins: Pins) -> Resources:
-    """Processes, accelerators and estimated bytes of one stage."""
-    pivot = model_size(pins.models.get(spec.pivot.name))
-    threads = spec.threads
+def table_bytes(pins: Pins, top_k: int) -> int:
+    """Estimated size of one model's distributions over the dataset; 0 if it is not resolved."""
     tokens = pins.dataset.total_bytes / BYTES_PER_TOKEN if pins.dataset else 0
-    table_bytes = round(tokens * spec.extraction.top_k * STORED_BYTES_PER_TOKEN_AND_K)
-    if stage.kind in ("extract", "evaluate"):
-        weights = _inference_bytes(stage, spec, pins)
-        output = table_bytes if stage.kind == "extract" else 0
-        gpus = int(stage.settings.get("gpus", 0))
-        return Resources(gpus=gpus, threads=threads, memory_bytes=PROCESS_BYTES + weights, storage_bytes=output)
-    if stage.kind == "fuse":
-        fusion = spec.fusion
-        memory = (PROCESS_BYTES + pivot.parameters * TRAINING_BYTES_PER_PARAMETER) * fusion.processes_per_node
-        width = 4 if fusion.save_dtype == "Float32" else pivot.bytes_per_parameter
-        return Resources(
-            gpus=fusion.processes_per_node if spec.pivot.extraction.gpus_per_worker else 0,
-            nodes=fusion.nodes,
-            processes_per_node=fusion.processes_per_node,
-            threads=threads,
-            memory_bytes=memory,
-            storage_bytes=round(pivot.parameters * width),
-        )
-    if stage.kind == "merge":
-        return Resources(threads=threads, memory_bytes=PROCESS_BYTES + (512 << 20), storage_bytes=pivot.weight_bytes)
-    output = {"prepare": pins.dataset.total_bytes if pins.dataset else 0, "align": table_bytes}.get(stage.kind, 0)
-    return Resources(threads=threads, memory_bytes=300 << 20, storage_bytes=output)
-
-
-def _inference_bytes(stage: PlannedStage, spec: FuseJobSpec, pins: Pins) -> int:
-    name = spec.pivot.name if "model" in stage.inputs else stage.name.split("-", 1)[1]
-    size = model_size(pins.models.get(name), stage.parameters["dtype"], stage.parameters["quantization"])
-    return size.weight_bytes
+    return round(tokens * top_k * STORED_BYTES_PER_TOKEN_AND_K)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What a stage's pod leaves behind for the operator: its termination message, one JSON object of at most 4,096 bytes.
 
-It is the only thing a pod tells the operator, which reads neither storage nor (for decisions) logs. Nothing here needs
-more than the standard library.
+It is the only thing a pod tells the operator, which reads neither storage nor (for decisions) logs.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from fusechat.errors import (
     FuseChatError,
     SpecError,
 )
+from fusechat.plan.stages import DIGEST_DIGITS
 
 T = TypeVar("T")
 
 MAX_BYTES = 4096
 """What the kubelet keeps of a container's termination message."""
-MESSAGE_VERSION = 1
-DIGEST_DIGITS = 12
-"""Of a stage's SHA-256, in labels and messages."""
+MESSAGE_VERSION = 2
 _OPTIONAL_DIGEST = re.compile(r"([0-9a-f]{12})?")
 _PLAN_DIGEST = re.compile(r"[0-9a-f]{64}")
+_OPTIONAL_RESULT = re.compile(r"([0-9a-f]{64})?")
 _ELLIPSIS = "…"
 _SECONDS_UNITS = tuple(1 << bits for bits in range(0, 41, 4))
 _REASONS: Mapping[type[FuseChatError], str] = {AcceleratorOutOfMemoryError: "OutOfMemory", SpecError: "InvalidSpec"}
@@ -57,6 +56,8 @@ class PlanSummary:
     format_version: int
     stages: tuple[StageSummary, ...]
     """In the plan's order."""
+    result: str = ""
+    """64 digits of the stage that makes the result: its output's address."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,13 @@ def _packed_plan(plan: PlanSummary, unit: int) -> dict[str, Any]:
         for stage in plan.stages
     )
     packed = base64.b85encode(stages).decode("ascii")  # its alphabet has nothing that JSON escapes
-    return {"digest": plan.digest, "formatVersion": plan.format_version, "unit": unit, "stages": packed}
+    return {
+        "digest": plan.digest,
+        "formatVersion": plan.format_version,
+        "unit": unit,
+        "stages": packed,
+        "result": plan.result,
+    }
 
 
 def _plan_from(value: Mapping[str, Any]) -> PlanSummary:
@@ -194,6 +201,7 @@ def _plan_from(value: Mapping[str, Any]) -> PlanSummary:
         _matching(value["digest"], _PLAN_DIGEST),
         _count(value["formatVersion"]),
         _unpacked(packed, _count(value["unit"])),
+        _matching(value["result"], _OPTIONAL_RESULT),
     )
 
 

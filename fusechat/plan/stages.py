@@ -1,20 +1,30 @@
-"""The plan as a value: stages, digests, JSON. Which stage follows which is decided in fusechat.plan.build alone."""
+"""A planned stage and its kind: typed parameters and settings, inputs, digest, command.
+
+What each kind takes and how it is planned is in `fusechat.plan.kinds`, one module per kind.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
 
 from fusechat.canonical import canonical_json
-from fusechat.errors import ConfigurationError, InvalidDataError, UsageError
+from fusechat.plan.values import to_json
 
-PLAN_FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    from fusechat.plan.draft import PlanDraft
+
+PLAN_FORMAT_VERSION = 2
 """Part of every digest: raise it when the same parameters come to mean another result or file layout."""
+DIGEST_DIGITS = 12
+"""Of a stage's SHA-256, in labels and messages."""
 
-StageKind = Literal["prepare", "extract", "align", "fuse", "merge", "evaluate", "report", "publish"]
+P = TypeVar("P", covariant=True, default=Any)
+S = TypeVar("S", covariant=True, default=Any)
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Resources:
     nodes: int = 1
     processes_per_node: int = 1
     threads: int = 1
-    """CPU threads a process."""
+    """CPU threads per process."""
     memory_bytes: int = 0
     """Estimated peak of one worker's process on the host (CPU runs) or of its accelerators together; 0: unknown."""
     storage_bytes: int = 0
@@ -34,27 +44,61 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class PlannedStage:
+class StageKind(Generic[P, S]):
+    """One kind of stage: everything that plan, executors and manifests need to know of it."""
+
+    name: str
+    """Also the folder of its outputs, `stages/<kind>/`."""
+    parameters: type[P]
+    """Everything of the job and its pins that changes the result: all of it is in the digest."""
+    settings: type[S]
+    """What else the stage needs to know: locations, batch budgets, names. None of it is in the digest."""
+    module: str
+    """Does the work: `run(context)`, imported only by the process that runs the stage."""
+    plan: Callable[[PlanDraft], None]
+    """Adds the stages of this kind to a plan."""
+    resources: Callable[[PlannedStage[Any, Any], PlanDraft], Resources]
+    """What one of its stages needs."""
+    after: tuple[str, ...] = ()
+    """Kinds whose stages are planned before: those it may read."""
+    sharded: bool = False
+    """Whether n workers can share it chunk by chunk."""
+    needs_torch: bool = False
+    """Whether its process imports torch, which takes seconds: the local executor forks such processes from one that
+    has done so."""
+    grace_seconds: int = 30
+    """Time to save what it has after SIGTERM, on a cluster."""
+
+
+@dataclass(frozen=True)
+class PlannedStage(Generic[P, S]):
     """One stage of a plan."""
 
     name: str
-    kind: StageKind
-    parameters: Mapping[str, Any]
-    """Everything of the job and its pins that changes the result; in the digest."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """What else the stage needs to know and what changes no result: URIs, batch budgets. Not in the digest."""
+    """Unique in the plan, such as `extract-<model>`; in no digest and no path."""
+    kind: StageKind[P, S]
+    parameters: P
+    settings: S
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Role -> name of the stage whose output plays it."""
+    subject: str = ""
+    """What it is about, by its name in the job: a model, a source, a merge method, a stage; empty if there is one such
+    stage alone."""
     digest: str | None = None
     """SHA-256; None where something it depends on is not pinned."""
     workers: int = 1
-    """Workers of a sharded stage (extract, align); 1 otherwise."""
+    """Workers of a sharded stage; 1 otherwise."""
     resources: Resources = Resources()
 
     @property
     def sharded(self) -> bool:
         """Whether n workers can share it chunk by chunk."""
-        return self.kind in ("extract", "align")
+        return self.kind.sharded
+
+    @property
+    def key(self) -> str:
+        """First digits of the digest: how stages that read its output name it, and tell it from others of its role."""
+        return (self.digest or "")[:DIGEST_DIGITS]
 
     def argv(self, plan_uri: str, *, worker: int | str = 0) -> list[str]:
         """The command of one worker's process, the same on a laptop and in a container. `worker`: its number, or the
@@ -63,96 +107,25 @@ class PlannedStage:
         return [*command, "--worker", f"{worker}/{self.workers}"] if self.sharded else command
 
 
-def stage_digest(kind: StageKind, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """SHA-256 of canonical JSON of kind, format version, parameters and the digests of the inputs by role."""
-    value = {"kind": kind, "formatVersion": PLAN_FORMAT_VERSION, "parameters": parameters, "inputs": inputs}
+def keyed(stages: Iterable[PlannedStage[Any, Any]]) -> dict[str, PlannedStage[Any, Any]]:
+    """Each stage by its key; where a job has one content under two names, a number tells the second from the first."""
+    found: dict[str, PlannedStage[Any, Any]] = {}
+    for stage in stages:
+        key, number = stage.key or stage.name, 1
+        while key in found:
+            number += 1
+            key = f"{stage.key}-{number}"
+        found[key] = stage
+    return found
+
+
+def stage_digest(kind: str, parameters: Any, inputs: Mapping[str, str]) -> str:
+    """SHA-256 of canonical JSON of kind, format version, parameters (a stage value) and the digests of the inputs by
+    role."""
+    value: dict[str, Any] = {
+        "kind": kind,
+        "formatVersion": PLAN_FORMAT_VERSION,
+        "parameters": to_json(parameters),
+        "inputs": dict(inputs),
+    }
     return hashlib.sha256(canonical_json(value)).hexdigest()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The DAG of stages, in an order in which every stage comes after its inputs."""
-
-    job: str
-    stages: tuple[PlannedStage, ...]
-    pins: Mapping[str, Any]
-    """`Pins.to_json()`: the lock of the plan."""
-    result: str
-    """Name of the stage whose `model/` is the job's result."""
-    seed: int = 0
-
-    def stage(self, name: str) -> PlannedStage:
-        """The stage of that name. UsageError, naming all there are, if there is none."""
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        names = ", ".join(stage.name for stage in self.stages)
-        raise UsageError(f"The plan has no stage {name!r}.", mend=f"Its stages: {names}.")
-
-    @property
-    def is_resolved(self) -> bool:
-        """Whether every stage has a digest."""
-        return all(stage.digest for stage in self.stages)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the plan document."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
-
-    @property
-    def key(self) -> str:
-        """Where the plan document lies in the job's storage."""
-        return f"plans/{self.digest}.json"
-
-    def to_bytes(self) -> bytes:
-        """The plan document, canonical JSON."""
-        return canonical_json(
-            {
-                "formatVersion": PLAN_FORMAT_VERSION,
-                "job": self.job,
-                "seed": self.seed,
-                "result": self.result,
-                "pins": self.pins,
-                "stages": [_stage_json(stage) for stage in self.stages],
-            }
-        )
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Plan:
-        """Inverse of `to_bytes`. ConfigurationError for another format version, InvalidDataError for anything else."""
-        try:
-            value = json.loads(data)
-            version = value["formatVersion"]
-        except _NOT_A_PLAN as error:
-            raise _damaged(error) from error
-        if version != PLAN_FORMAT_VERSION:
-            raise ConfigurationError(
-                f"The plan has format version {version}, this fusechat reads {PLAN_FORMAT_VERSION}.",
-                mend="Use the fusechat version (or worker image) that made the plan, or plan the job anew.",
-            )
-        try:
-            stages = tuple(_stage_from_json(stage) for stage in value["stages"])
-            return cls(value["job"], stages, value["pins"], value["result"], value["seed"])
-        except _NOT_A_PLAN as error:
-            raise _damaged(error) from error
-
-
-_NOT_A_PLAN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-
-
-def _damaged(error: Exception) -> InvalidDataError:
-    return InvalidDataError(
-        f"The plan document is damaged: it is no plan ({type(error).__name__}).", mend="Plan the job anew."
-    )
-
-
-def _stage_json(stage: PlannedStage) -> dict[str, Any]:
-    return {name: getattr(stage, name) for name in _STAGE_FIELDS} | {"resources": vars(stage.resources)}
-
-
-def _stage_from_json(value: Mapping[str, Any]) -> PlannedStage:
-    fields = {name: value[name] for name in _STAGE_FIELDS}
-    return PlannedStage(**fields, resources=Resources(**value["resources"]))
-
-
-_STAGE_FIELDS = ("name", "kind", "parameters", "settings", "inputs", "digest", "workers")

@@ -168,7 +168,7 @@ class Launcher:
         """Starts one worker of one stage."""
         _, *arguments = task.stage.argv(plan_uri, worker=task.worker)
         environment = {**os.environ, **environment}
-        if self._server is not None and task.stage.kind in self._warm:
+        if self._server is not None and task.stage.kind.name in self._warm:
             process: Process = self._server.fork(self._command_line, arguments, environment)
         else:
             process = Subprocess(arguments, environment)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fusechat.errors import InterruptedStageError, TemporaryError
 from fusechat.plan import Plan, PlannedStage
+from fusechat.plan.kinds import KINDS
 from fusechat.runner.child import Events, Heard, Launcher, StopAsked
 from fusechat.runner.damage import withdrawal_reason
 from fusechat.runner.machine import library_environment
@@ -28,8 +29,8 @@ from fusechat.storage.sweeping import sweep
 from fusechat.worker.context import stage_directory
 
 TEMPORARY = TemporaryError.exit_code
+_WARM = [kind.name for kind in KINDS.values() if kind.needs_torch]
 RETRIED = (TEMPORARY, InterruptedStageError.exit_code)
-TORCH_KINDS = ("extract", "fuse", "merge", "evaluate")
 GRACE_SECONDS = 60.0
 """Time for a checkpoint after Ctrl-C before a child is killed."""
 MAX_REPAIRS = 20
@@ -57,7 +58,9 @@ class LocalExecutor:
         self._logs = logs
         self._extra_environment = dict(environment or {})
         self._events: Events = queue.SimpleQueue()
-        self._launcher = Launcher(self._events, command_line, logs, warm=TORCH_KINDS)
+        self._launcher = Launcher(
+            self._events, command_line, logs, warm=[kind.name for kind in KINDS.values() if kind.needs_torch]
+        )
         self._free_gpus = list(range(machine.gpus))
         self._gpus: dict[str, list[int]] = {}
 
@@ -94,7 +97,7 @@ class LocalExecutor:
         with local_errors(self._logs):
             self._logs.mkdir(parents=True, exist_ok=True)
             # for a single stage it would not be worth its start, unless an earlier run in this process has paid for it
-            if ForkServer.is_running or sum(task.stage.kind in TORCH_KINDS for task in state.waiting) > 1:
+            if ForkServer.is_running or sum(task.stage.kind.needs_torch for task in state.waiting) > 1:
                 self._launcher.warm_up(self._environment())
 
     def _enter(self, stage: PlannedStage, state: RunState) -> None:

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from fusechat.spec.base import DataFormat, Fraction, SpecObject, Text, Uri
 
+Normalization = Literal["NFC", "None"]
+
 
 class DataSource(SpecObject):
     """Conversations by URI."""
@@ -27,7 +29,7 @@ class DataSource(SpecObject):
 class DatasetSpec(DataSource):
     """The fusion dataset."""
 
-    normalize: Literal["NFC", "None"] = "NFC"
+    normalize: Normalization = "NFC"
     """Unicode normalisation before anything else. Some tokenizers (Qwen) normalise by themselves; without NFC such
     rows cannot be located and are dropped."""
     chunk_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 512

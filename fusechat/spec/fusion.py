@@ -10,6 +10,8 @@ from fusechat.spec.base import Fraction, Name, SpecObject
 from fusechat.spec.merge_methods import MERGE_METHODS
 from fusechat.spec.models import ExistingTarget
 
+SaveType = Literal["Pivot", "Float32"]
+
 
 class DeepSpeedSpec(SpecObject):
     """DeepSpeed settings of fusion training."""
@@ -58,7 +60,7 @@ class FusionSpec(SpecObject):
     """Gradients are clipped to this norm."""
     save_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
     """Optimiser steps between checkpoints; two are kept."""
-    save_dtype: Literal["Pivot", "Float32"] = "Float32"
+    save_dtype: SaveType = "Float32"
     """Type of a target's weights on disk. Float32 keeps the small changes that a low learning rate makes and VaRM
     weighs."""
     precision: Literal["Auto", "BFloat16", "Float32"] = "Auto"
@@ -116,7 +118,8 @@ class MergeMethodSpec(SpecObject):
     """Share of a tensor's elements (SCEMergekit: of those that vary at all) that is merged, those of the highest
     variance across targets."""
     t: Annotated[list[SlerpAnchors] | None, Field(min_length=1, max_length=16, examples=[[{"values": [0.5]}]])] = None
-    """0 is the first target by name, 1 the second. The first entry whose filter matches counts; the last has none."""
+    """0 is the first target in the order of the job's sources and then existing targets, 1 the second. The first entry
+    whose filter matches counts; the last has none."""
     weights: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]] | None, Field(max_length=64)] = None
     """Weight by target (the source's or existing target's name), for all or for none. Left out: 1 each."""
     normalize: bool | None = None
@@ -141,7 +144,7 @@ class MergeSpec(SpecObject):
     """Every merge that is made; the first is the job's result. Empty: none, and the first target is the result."""
     existing_targets: list[ExistingTarget] = Field(default=[], max_length=32)
     """Targets made earlier from the same pivot."""
-    save_dtype: Literal["Pivot", "Float32"] = "Pivot"
+    save_dtype: SaveType = "Pivot"
     """Type of the merged weights on disk."""
     shard_megabytes: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
     """Largest safetensors file, in 10^6 bytes."""

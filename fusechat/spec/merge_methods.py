@@ -24,6 +24,9 @@ class MergeMethod:
     required: tuple[str, ...] = ()
     minimum_targets: int = 1
     maximum_targets: int | None = None
+    ordered: bool = False
+    """Whether the first target plays another part than the second: they are taken in the order of the job's sources,
+    then its existing targets."""
     random: bool = False
     """Whether the result depends on the seed."""
     weighs_changes: bool = False
@@ -80,6 +83,7 @@ MERGE_METHODS: Mapping[str, MergeMethod] = MappingProxyType(
             required=("t",),
             minimum_targets=2,
             maximum_targets=2,
+            ordered=True,
         ),
         "TaskArithmetic": MergeMethod(
             "fusechat.merging.arithmetic:task_arithmetic",

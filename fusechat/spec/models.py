@@ -8,6 +8,9 @@ from pydantic import Field
 
 from fusechat.spec.base import DType, Name, SpecObject, Uri
 
+Parallelism = Literal["DeviceMap", "TensorParallel"]
+Quantization = Literal["None", "Int8", "Int4"]
+
 
 class ModelSpec(SpecObject):
     """Where a model comes from and how it is run."""
@@ -33,9 +36,9 @@ class ModelExtractionSpec(SpecObject):
 
     gpus_per_worker: Annotated[int, Field(ge=0, le=64)] = 1
     """Accelerators of one worker; more than 1 splits the model over them. 0: CPU only."""
-    parallelism: Literal["DeviceMap", "TensorParallel"] = "DeviceMap"
+    parallelism: Parallelism = "DeviceMap"
     """How a model is split over several accelerators: layer by layer, or within each layer (the model's tp_plan)."""
-    quantization: Literal["None", "Int8", "Int4"] = "None"
+    quantization: Quantization = "None"
     """Weight-only quantisation by bitsandbytes. Changes the representations, so it is part of the digest."""
     workers: Annotated[int | None, Field(ge=1, le=1024)] = None
     """Workers for this model. Default: `extraction.workers`."""

@@ -80,6 +80,8 @@ class PlanStatus(StatusObject):
     """Format of the plan document."""
     worker_image: Annotated[str, Field(max_length=1024)] = ""
     """Worker image that made it; later stages use it too."""
+    result: Digest = ""
+    """Digest of the stage that makes the fused model, all 64 digits: its output is at STORAGE/stages/KIND/DIGEST."""
     stages: Annotated[list[PlannedStageStatus], Field(max_length=MAX_STAGES)] = []
     """All stages."""
 
@@ -135,7 +137,7 @@ class ResultStatus(StatusObject):
     uri: Annotated[str, Field(max_length=2048)]
     """Directory of the stage's output: its manifest names the model's files."""
     digest: Digest
-    """Digest of the stage that made it."""
+    """Digest of the stage that made it, all 64 digits."""
 
 
 class FuseJobStatus(StatusObject):

@@ -17,6 +17,7 @@ from fusechat.alignment.pair_counts import PairCounts
 from fusechat.alignment.vocabulary import VocabularyMapping, map_vocabulary, same_vocabulary, write_mapping
 from fusechat.canonical import Json
 from fusechat.parquet import read_representations, read_vocabulary, write_alignments
+from fusechat.plan.kinds.align import AlignParameters, AlignSettings
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import Representation
 from fusechat.worker.chunks import complete_if_last, missing_chunks, run_chunks
@@ -25,8 +26,10 @@ from fusechat.worker.context import StageContext
 from fusechat.worker.layout import ALIGNMENTS, MAPPING, REPRESENTATIONS, VOCABULARY, chunk_name, parquet, part_of
 from fusechat.worker.splits import chunk_numbers
 
+Context = StageContext[AlignParameters, AlignSettings]
 
-def run(context: StageContext) -> None:
+
+def run(context: Context) -> None:
     """Makes this worker's missing chunks; the last worker completes the stage.
 
     The vocabulary mapping by statistics needs the counts of the whole corpus. Every worker counts it all: a pass over
@@ -45,21 +48,17 @@ def run(context: StageContext) -> None:
     complete_if_last(context, [MAPPING, *map(part_of, chunks)], clock, {})
 
 
-def _mapping(
-    context: StageContext, pivot: OutputReader, source: OutputReader, chunks: Sequence[int]
-) -> VocabularyMapping:
+def _mapping(context: Context, pivot: OutputReader, source: OutputReader, chunks: Sequence[int]) -> VocabularyMapping:
     pivot_vocabulary = read_vocabulary(pivot.fetch(parquet(VOCABULARY)))
     source_vocabulary = read_vocabulary(source.fetch(parquet(VOCABULARY)))
-    mode = VocabularyAlignment(context.stage.parameters["vocabulary"])
+    mode = VocabularyAlignment(context.parameters.vocabulary)
     counts = None
     if mode is not VocabularyAlignment.EXACT and not same_vocabulary(source_vocabulary, pivot_vocabulary):
         counts = PairCounts.total(_counts(context, pivot, source, chunks))
     return map_vocabulary(source_vocabulary, pivot_vocabulary, mode, counts)
 
 
-def _counts(
-    context: StageContext, pivot: OutputReader, source: OutputReader, chunks: Sequence[int]
-) -> Iterator[PairCounts]:
+def _counts(context: Context, pivot: OutputReader, source: OutputReader, chunks: Sequence[int]) -> Iterator[PairCounts]:
     for done, number in enumerate(chunks):
         context.progress(done, len(chunks), "chunk", step="counting")
         pairs = _pairs(pivot, source, number)
@@ -80,14 +79,14 @@ def _pairs(
 class _Aligning:
     """Makes one chunk."""
 
-    context: StageContext
+    context: Context
     pivot: OutputReader
     source: OutputReader
     mapping: VocabularyMapping
 
     def __call__(self, number: int, path: Path) -> Mapping[str, Json]:
-        parameters = self.context.stage.parameters
-        options = AlignmentOptions(TokenAlignment(parameters["tokens"]), PartialRule(parameters["partial"]))
+        parameters = self.context.parameters
+        options = AlignmentOptions(TokenAlignment(parameters.tokens), PartialRule(parameters.partial))
         alignments = []
         fractions = AlignmentFractions()
         top_k = 0
@@ -100,7 +99,7 @@ class _Aligning:
         return {"rows": len(alignments), "fractions": fractions.to_json()}
 
 
-def _write_mapping(context: StageContext, mapping: VocabularyMapping) -> None:
+def _write_mapping(context: Context, mapping: VocabularyMapping) -> None:
     path = context.scratch / parquet(MAPPING)
     write_mapping(path, mapping)
     writer = context.writer()

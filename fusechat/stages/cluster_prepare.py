@@ -18,8 +18,9 @@ from pathlib import Path
 from fusechat.canonical import canonical_json
 from fusechat.errors import MissingInputError, SpecError
 from fusechat.plan import PLAN_FORMAT_VERSION, Plan, PlannedStage
-from fusechat.plan.build import PREPARE
-from fusechat.plan.messages import DIGEST_DIGITS, PlanSummary, StageSummary
+from fusechat.plan.kinds.prepare import PREPARE
+from fusechat.plan.messages import PlanSummary, StageSummary
+from fusechat.plan.stages import DIGEST_DIGITS
 from fusechat.plan.versions import RENDERED_BY, check_rendered_by, matching_image
 from fusechat.planned_job import planned, write_plan
 from fusechat.spec.job import FuseJob
@@ -77,7 +78,7 @@ def look_up(storage: Storage, plan: Plan) -> PlanSummary:
     """Which stages' outputs are there, whoever made them. Damaged ones are withdrawn: they are to be made again."""
     with ThreadPoolExecutor(_PARALLEL_LOOK_UPS) as pool:
         stages = tuple(pool.map(partial(_summary, storage), plan.stages))
-    return PlanSummary(plan.digest, PLAN_FORMAT_VERSION, stages)
+    return PlanSummary(plan.digest, PLAN_FORMAT_VERSION, stages, plan.stage(plan.result).digest or "")
 
 
 def _summary(storage: Storage, stage: PlannedStage) -> StageSummary:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -18,7 +17,8 @@ from fusechat.evaluation.bits_per_byte import score_conversations
 from fusechat.evaluation.results import GradedAnswer, ModelEvaluation, SampleAnswer, write_evaluation
 from fusechat.evaluation.tasks import TaskSpec, load_task
 from fusechat.extraction.extract import BatchDone
-from fusechat.gang.ranks import RankWork, ranks_of, run_ranks
+from fusechat.gang.ranks import RankWork, run_ranks
+from fusechat.plan.kinds.evaluate import EvaluateParameters, EvaluateSettings, TaskParameters
 from fusechat.stages.extract import render_all
 from fusechat.stages.inference import load_for_inference, model_directory
 from fusechat.tables import Conversation
@@ -27,20 +27,23 @@ from fusechat.worker.context import StageContext
 from fusechat.worker.layout import EVALUATION, VALIDATION
 from fusechat.worker.splits import split_conversations
 
+Context = StageContext[EvaluateParameters, EvaluateSettings]
 
-def run(context: StageContext) -> None:
+
+def run(context: Context) -> None:
     """Evaluates one model under the same settings as every other model of the job."""
-    if ranks_of(context.stage) > 1:
-        model_directory(context)  # fetched once, not by every rank
-        run_ranks(context)
+    ranks = context.settings.model.ranks
+    if ranks > 1:
+        model_directory(context, context.settings.model.location)  # fetched once, not by every rank
+        run_ranks(context, ranks)
     else:
         make(context)
 
 
-def make(context: StageContext) -> None:
+def make(context: Context) -> None:
     """The evaluation, in this process."""
     held_out = _held_out(context)
-    model, tokenizer = load_for_inference(context)
+    model, tokenizer = load_for_inference(context, context.parameters, context.settings.model)
     clock = Clock.start(context.stage)
     renderings, dropped = render_all(tokenizer, held_out)
     skills = {conversation.row: conversation.skill for conversation in held_out}
@@ -52,7 +55,7 @@ def make(context: StageContext) -> None:
         on_batch=_Rows(context, len(renderings)),
     )
     evaluation = ModelEvaluation(
-        context.stage.name.removeprefix("evaluate-"),
+        context.stage.subject,
         conversations,
         _answers(context, model, tokenizer, held_out),
         _samples(context, model, tokenizer, held_out),
@@ -66,23 +69,23 @@ def make(context: StageContext) -> None:
     writer.complete([writer.put(path, EVALUATION, move=True)], details | clock.details())
 
 
-def run_rank(context: StageContext, _work: RankWork) -> None:
+def run_rank(context: Context, _work: RankWork) -> None:
     """One rank of a tensor-parallel model."""
     make(context)
 
 
-def _held_out(context: StageContext) -> list[Conversation]:
+def _held_out(context: Context) -> list[Conversation]:
     return list(split_conversations(context.reader("held-out"), VALIDATION))
 
 
-def _token_budget(context: StageContext) -> int:
-    return int(context.stage.settings["tokenBudget"])
+def _token_budget(context: Context) -> int:
+    return context.settings.model.token_budget
 
 
 class _Rows:
     """Progress in conversations."""
 
-    def __init__(self, context: StageContext, total: int) -> None:
+    def __init__(self, context: Context, total: int) -> None:
         self._context, self._total, self._done = context, total, 0
 
     def __call__(self, batch: BatchDone) -> None:
@@ -91,44 +94,44 @@ class _Rows:
 
 
 def _answers(
-    context: StageContext, model: PreTrainedModel, tokenizer: ChatTokenizer, held_out: Sequence[Conversation]
+    context: Context, model: PreTrainedModel, tokenizer: ChatTokenizer, held_out: Sequence[Conversation]
 ) -> tuple[GradedAnswer, ...]:
     answers: list[GradedAnswer] = []
-    for value in context.stage.parameters["tasks"]:
-        task = load_task(_task(value), held_out)
+    for name, wanted in zip(context.settings.task_names, context.parameters.tasks, strict=True):
+        task = load_task(_task(wanted), held_out)
         answers += answer_task(
             model,
             tokenizer,
-            value["name"],
+            wanted.key,
             task,
-            max_new_tokens=int(value["maxNewTokens"]),
+            max_new_tokens=wanted.max_new_tokens,
             token_budget=_token_budget(context),
-            on_batch=partial(_question_progress, context, value["name"], len(task.questions)),
+            on_batch=partial(_question_progress, context, name, len(task.questions)),
         )
     return tuple(answers)
 
 
-def _question_progress(context: StageContext, task: str, total: int, answered: int) -> None:
+def _question_progress(context: Context, task: str, total: int, answered: int) -> None:
     context.progress(min(answered, total), total, "question", task=task)
 
 
-def _task(value: dict[str, Any]) -> TaskSpec:
+def _task(task: TaskParameters) -> TaskSpec:
     return TaskSpec(
-        name=value["name"],
-        type=value["type"],
-        task=value.get("task"),
-        skill=value.get("skill"),
-        size=int(value["size"]),
-        seed=int(value["seed"]),
-        config=value["config"],
+        name=task.key,
+        type=task.type,
+        task=task.task,
+        skill=task.skill,
+        size=task.size,
+        seed=task.seed,
+        config=task.config,
     )
 
 
 def _samples(
-    context: StageContext, model: PreTrainedModel, tokenizer: ChatTokenizer, held_out: Sequence[Conversation]
+    context: Context, model: PreTrainedModel, tokenizer: ChatTokenizer, held_out: Sequence[Conversation]
 ) -> tuple[SampleAnswer, ...]:
     """The answer to the first held-out prompt of each skill: the same prompts for every model."""
-    length = int(context.stage.parameters["sampleTokens"])
+    length = context.parameters.sample_tokens
     first: dict[str, Conversation] = {}
     for conversation in held_out:
         if any(message.role == "user" for message in conversation.messages):

@@ -18,8 +18,9 @@ from fusechat.chat.render import ChatTokenizer
 from fusechat.chat.vocabulary import vocabulary_of
 from fusechat.extraction.extract import BatchDone, count_non_finite, extract_chunk
 from fusechat.extraction.forward import output_size
-from fusechat.gang.ranks import RankWork, ranks_of, run_ranks
+from fusechat.gang.ranks import RankWork, run_ranks
 from fusechat.parquet import read_conversations, write_representations, write_vocabulary
+from fusechat.plan.kinds.extract import ExtractParameters, ExtractSettings
 from fusechat.stages.inference import load_for_inference, model_directory
 from fusechat.tables import Conversation, Rendering
 from fusechat.worker.chunks import complete_if_last, missing_chunks, run_chunks
@@ -28,25 +29,30 @@ from fusechat.worker.context import StageContext
 from fusechat.worker.layout import REPRESENTATIONS, TRAIN, VOCABULARY, chunk_name, parquet, part_of
 from fusechat.worker.splits import chunk_numbers
 
+Context = StageContext[ExtractParameters, ExtractSettings]
 
-def run(context: StageContext) -> None:
+
+def run(context: Context) -> None:
     """Makes this worker's missing chunks; the last worker completes the stage."""
     chunks = chunk_numbers(context.reader("conversations"), TRAIN)
     missing = missing_chunks(context, chunks)
     need_vocabulary = context.worker.index == 0 and VOCABULARY not in context.writer().finished_parts()
     clock = Clock.start(context.stage)
     if missing or need_vocabulary:
-        if ranks_of(context.stage) > 1:
-            model_directory(context)  # fetched once, not by every rank
-            run_ranks(context, missing, vocabulary=need_vocabulary)
+        ranks = context.settings.model.ranks
+        if ranks > 1:
+            model_directory(context, context.settings.model.location)  # fetched once, not by every rank
+            run_ranks(context, ranks, missing, vocabulary=need_vocabulary)
         else:
             clock = make(context, missing, vocabulary=need_vocabulary)
     complete_if_last(context, [VOCABULARY, *map(part_of, chunks)], clock, {})
 
 
-def make(context: StageContext, chunks: Sequence[int], *, vocabulary: bool) -> Clock:
+def make(context: Context, chunks: Sequence[int], *, vocabulary: bool) -> Clock:
     """Makes these chunks, and the vocabulary if wanted; the clock of this process, begun when the model was loaded."""
-    model, tokenizer = load_for_inference(context)
+    model, tokenizer = load_for_inference(
+        context, context.parameters, context.settings.model, context.settings.template_location
+    )
     clock = Clock.start(context.stage)
     if vocabulary and context.writes:
         _write_vocabulary(context, tokenizer, output_size(model))
@@ -54,7 +60,7 @@ def make(context: StageContext, chunks: Sequence[int], *, vocabulary: bool) -> C
     return clock
 
 
-def run_rank(context: StageContext, work: RankWork) -> None:
+def run_rank(context: Context, work: RankWork) -> None:
     """One rank of a tensor-parallel model makes what all of them were told to."""
     make(context, work.chunks, vocabulary=work.vocabulary)
 
@@ -63,19 +69,19 @@ def run_rank(context: StageContext, work: RankWork) -> None:
 class _Extraction:
     """Makes one chunk."""
 
-    context: StageContext
+    context: Context
     model: PreTrainedModel
     tokenizer: ChatTokenizer
 
     def __call__(self, number: int, path: Path) -> Mapping[str, Json]:
         conversations = read_conversations(self.context.reader("conversations").fetch(chunk_name(TRAIN, number)))
         renderings, dropped = render_all(self.tokenizer, conversations)
-        top_k = int(self.context.stage.parameters["topK"])
+        top_k = self.context.parameters.top_k
         representations = extract_chunk(
             self.model,
             renderings,
             top_k=top_k,
-            token_budget=int(self.context.stage.settings["tokenBudget"]),
+            token_budget=self.context.settings.model.token_budget,
             on_batch=_BatchProgress(self.context, number, len(renderings)),
         )
         write_representations(path, representations, top_k=top_k)
@@ -92,7 +98,7 @@ class _Extraction:
 class _BatchProgress:
     """Progress inside a chunk, in conversations."""
 
-    def __init__(self, context: StageContext, chunk: int, rows: int) -> None:
+    def __init__(self, context: Context, chunk: int, rows: int) -> None:
         self._context, self._chunk, self._rows, self._done = context, chunk, rows, 0
 
     def __call__(self, batch: BatchDone) -> None:
@@ -107,7 +113,7 @@ def render_all(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) 
     return renderings, Counter({str(reason): count for reason, count in rendered.counts().items()})
 
 
-def _write_vocabulary(context: StageContext, tokenizer: ChatTokenizer, size: int) -> None:
+def _write_vocabulary(context: Context, tokenizer: ChatTokenizer, size: int) -> None:
     path = context.scratch / parquet(VOCABULARY)
     write_vocabulary(path, vocabulary_of(tokenizer, size))
     writer = context.writer()

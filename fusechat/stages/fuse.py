@@ -6,10 +6,8 @@ Output: `model/`, `metrics.jsonl`, `training.json`, `selection.json`, `tensorboa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from fusechat.chat.render import ChatTokenizer
 from fusechat.fusion.examples import gold_examples, write_examples
@@ -31,6 +29,7 @@ from fusechat.fusion.train_process import open_checkpoints
 from fusechat.gang.launch_training import run_training
 from fusechat.gang.torchrun import Gang
 from fusechat.parquet import read_conversations
+from fusechat.plan.kinds.fuse import DeepSpeedOptions, Distillation, FuseParameters, FuseSettings
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import Rendering
 from fusechat.worker.clock import Clock
@@ -39,12 +38,14 @@ from fusechat.worker.layout import ALIGNMENTS, REPRESENTATIONS, SELECTION, TRAIN
 from fusechat.worker.pinned import fetch_model
 from fusechat.worker.splits import chunk_numbers
 
+Context = StageContext[FuseParameters, FuseSettings]
 
-def run(context: StageContext) -> None:
+
+def run(context: Context) -> None:
     """Trains one target; every node of a gang runs this, node 0 stores the result."""
     clock = Clock.start(context.stage)
     gang = Gang.of(context.stage)
-    pivot = fetch_model(context, context.stage.settings)
+    pivot = fetch_model(context, context.settings.location)
     job = training_job(context, pivot, gang)
     report = _write_examples(context, job)
     _write_held_out(context, job, pivot)
@@ -53,7 +54,7 @@ def run(context: StageContext) -> None:
         _store(context, job, report, clock)
 
 
-def training_job(context: StageContext, pivot: Path, gang: Gang) -> TrainingJob:
+def training_job(context: Context, pivot: Path, gang: Gang) -> TrainingJob:
     """What the training processes are told."""
     scratch = context.scratch
     return TrainingJob(
@@ -68,50 +69,48 @@ def training_job(context: StageContext, pivot: Path, gang: Gang) -> TrainingJob:
             digest=context.directory.digest,
             writer=context.attempt,
         ),
-        settings=training_settings(context.stage.parameters, context.stage.settings["fusion"], gang),
+        settings=training_settings(context.parameters, context.settings, gang),
         stop_file=scratch / "stop",
     )
 
 
-def training_settings(parameters: Mapping[str, Any], neutral: Mapping[str, Any], gang: Gang) -> TrainingSettings:
+def training_settings(parameters: FuseParameters, settings: FuseSettings, gang: Gang) -> TrainingSettings:
     """From the stage's parameters, and those settings that change no result."""
-    fusion = parameters["fusion"]
     return TrainingSettings(
-        loss=_loss(fusion),
-        learning_rate=fusion["learningRate"],
-        epochs=fusion["epochs"],
-        global_batch_size=fusion["globalBatchSize"],
-        micro_batch_size=neutral["microBatchSize"],
-        warmup_fraction=fusion["warmupFraction"],
-        weight_decay=fusion["weightDecay"],
-        max_grad_norm=fusion["maxGradNorm"],
-        save_steps=neutral["saveSteps"],
-        save_dtype=SaveDtype(fusion["saveDtype"]),
-        precision=Precision(fusion["precision"]),
-        gradient_checkpointing=neutral["gradientCheckpointing"],
-        deepspeed=_deepspeed(neutral, gang),
-        seed=parameters["seed"],
+        loss=_loss(parameters.distillation),
+        learning_rate=parameters.learning_rate,
+        epochs=parameters.epochs,
+        global_batch_size=parameters.global_batch_size,
+        micro_batch_size=settings.micro_batch_size,
+        warmup_fraction=parameters.warmup_fraction,
+        weight_decay=parameters.weight_decay,
+        max_grad_norm=parameters.max_grad_norm,
+        save_steps=settings.save_steps,
+        save_dtype=SaveDtype(parameters.save_dtype),
+        precision=Precision(parameters.precision),
+        gradient_checkpointing=settings.gradient_checkpointing,
+        deepspeed=_deepspeed(settings.deepspeed, gang),
+        seed=parameters.seed,
     )
 
 
-def _loss(fusion: Mapping[str, Any]) -> FusionLossSettings:
-    """A target without teachers is language modelling alone: its parameters name no distillation."""
-    if "lmLossWeight" not in fusion:
+def _loss(distillation: Distillation | None) -> FusionLossSettings:
+    """A target without teachers is language modelling alone."""
+    if distillation is None:
         return FusionLossSettings(lm_weight=1.0)
-    return FusionLossSettings(fusion["lmLossWeight"], Tail(fusion["tail"]), fusion["temperature"])
+    return FusionLossSettings(distillation.lm_loss_weight, Tail(distillation.tail), distillation.temperature)
 
 
-def _deepspeed(neutral: Mapping[str, Any], gang: Gang) -> DeepSpeedSettings | None:
+def _deepspeed(options: DeepSpeedOptions | None, gang: Gang) -> DeepSpeedSettings | None:
     """Several processes always train under DeepSpeed."""
-    given = neutral.get("deepspeed")
-    if given is not None:
-        return DeepSpeedSettings(given["zeroStage"], Offload(given["offload"]))
+    if options is not None:
+        return DeepSpeedSettings(options.zero_stage, Offload(options.offload))
     return DeepSpeedSettings() if gang.world_size > 1 else None
 
 
-def _write_examples(context: StageContext, job: TrainingJob) -> SelectionReport:
+def _write_examples(context: Context, job: TrainingJob) -> SelectionReport:
     """The selected targets of all conversations, for the trainer to read."""
-    fusion = context.stage.parameters["fusion"]
+    distillation = context.parameters.distillation
     inputs = FusionInputs(
         _chunks(context.reader("pivot"), REPRESENTATIONS),
         {name: _chunks(reader, ALIGNMENTS) for name, reader in context.readers("source")},
@@ -120,12 +119,12 @@ def _write_examples(context: StageContext, job: TrainingJob) -> SelectionReport:
     report = write_selected_examples(
         job.examples_directory,
         inputs,
-        SelectionRule(fusion.get("selection", SelectionRule.MIN_CE)),
+        SelectionRule(distillation.selection if distillation else SelectionRule.MIN_CE),
         TargetSettings(loss.tail, loss.temperature),
-        pivot_name=context.plan.stage("report").parameters["pivot"],
     )
-    for name in report.shares.low:
-        context.warn(f"warning: source {name} is the better teacher in less than 5% of the conversations.")
+    sources = {key: stage.subject for key, stage in context.inputs("source").items()}
+    for key in report.shares.low:
+        context.warn(f"warning: source {sources[key]} is the better teacher in less than 5% of the conversations.")
     return report
 
 
@@ -133,13 +132,11 @@ def _chunks(reader: OutputReader, prefix: str) -> tuple[Path, ...]:
     return tuple(reader.fetch(chunk_name(prefix, number)) for number in chunk_numbers(reader, prefix))
 
 
-def _write_held_out(context: StageContext, job: TrainingJob, pivot: Path) -> None:
+def _write_held_out(context: Context, job: TrainingJob, pivot: Path) -> None:
     """The validation split as the pivot reads it, for the held-out loss of each epoch."""
     assert job.held_out_directory is not None
-    parameters = context.stage.parameters
-    tokenizer = ChatTokenizer.load(
-        pivot, chat_template=parameters["chatTemplate"], max_length=int(parameters["maxLength"])
-    )
+    parameters = context.parameters
+    tokenizer = ChatTokenizer.load(pivot, chat_template=parameters.chat_template, max_length=parameters.max_length)
     reader = context.reader("conversations")
     renderings: list[Rendering] = []
     for number in chunk_numbers(reader, VALIDATION):
@@ -148,7 +145,7 @@ def _write_held_out(context: StageContext, job: TrainingJob, pivot: Path) -> Non
     write_examples(job.held_out_directory, gold_examples(renderings))
 
 
-def _store(context: StageContext, job: TrainingJob, report: SelectionReport, clock: Clock) -> None:
+def _store(context: Context, job: TrainingJob, report: SelectionReport, clock: Clock) -> None:
     output = job.output_directory
     selection = output / SELECTION
     selection.write_text(json.dumps(asdict(report), indent=2, sort_keys=True) + "\n")

@@ -3,34 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from transformers import PreTrainedModel
 
 from fusechat.chat.render import ChatTokenizer
 from fusechat.extraction.model import ModelOptions, load_model
+from fusechat.plan.kinds.models import InferenceSettings, Location
+from fusechat.spec.base import DType
+from fusechat.spec.models import Quantization
 from fusechat.worker.context import StageContext
 from fusechat.worker.layout import MODEL
 from fusechat.worker.pinned import fetch_model
 
 
-def model_directory(context: StageContext) -> Path:
+class InferenceParameters(Protocol):
+    """What every kind that runs a model has among its parameters."""
+
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def quantization(self) -> Quantization: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def chat_template(self) -> str | None: ...
+
+
+def model_directory(context: StageContext, location: Location) -> Path:
     """The local directory of the stage's model."""
     if "model" in context.stage.inputs:
         return context.reader("model").fetch_tree(MODEL)
-    return fetch_model(context, context.stage.settings)
+    return fetch_model(context, location)
 
 
-def load_for_inference(context: StageContext) -> tuple[PreTrainedModel, ChatTokenizer]:
-    """Model and tokenizer as the stage's parameters say. Raises what loading raises, each with its mend."""
-    parameters, settings = context.stage.parameters, context.stage.settings
-    directory = model_directory(context)
-    tokenizer = ChatTokenizer.load(directory, chat_template=_template(context), max_length=int(parameters["maxLength"]))
+def load_for_inference(
+    context: StageContext,
+    parameters: InferenceParameters,
+    settings: InferenceSettings,
+    template_location: Location | None = None,
+) -> tuple[PreTrainedModel, ChatTokenizer]:
+    """Model and tokenizer as the stage's parameters say.
+
+    `template_location` is of the model that lends its chat template, if one does. Raises what loading raises.
+    """
+    directory = model_directory(context, settings.location)
+    template = parameters.chat_template
+    if template is None and template_location is not None:
+        lender = fetch_model(context, template_location)
+        template = ChatTokenizer.load(lender, chat_template=None, max_length=8).template_source
+    tokenizer = ChatTokenizer.load(directory, chat_template=template, max_length=parameters.max_length)
     options = ModelOptions(
-        dtype=parameters["dtype"],
-        accelerators=_accelerators(int(settings["gpus"])),
-        parallelism=settings["parallelism"],
-        quantization=parameters["quantization"],
-        trust_remote_code=settings["trustRemoteCode"],
+        dtype=parameters.dtype,
+        accelerators=_accelerators(settings.gpus),
+        parallelism=settings.parallelism,
+        quantization=parameters.quantization,
+        trust_remote_code=settings.trust_remote_code,
     )
     return load_model(directory, options), tokenizer
 
@@ -38,14 +66,3 @@ def load_for_inference(context: StageContext) -> tuple[PreTrainedModel, ChatToke
 def _accelerators(wanted: int) -> int | None:
     """One accelerator is taken if there is one; several are insisted on, for the model would not fit."""
     return None if wanted == 1 else wanted
-
-
-def _template(context: StageContext) -> str | None:
-    """The chat template that replaces the model's own: a given one, or the pivot's (`alignment.template: Pivot`)."""
-    template = context.stage.parameters["template"]
-    pivot = context.stage.settings.get("templateModel")
-    if template["chatTemplate"] is not None or pivot is None:
-        given: str | None = template["chatTemplate"]
-        return given
-    directory = fetch_model(context, pivot)
-    return ChatTokenizer.load(directory, chat_template=None, max_length=8).template_source

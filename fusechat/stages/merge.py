@@ -13,27 +13,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusechat.merging.merge import merge
+from fusechat.plan.kinds.merge import MergeParameters, MergeSettings, existing_keys
 from fusechat.worker.clock import Clock
 from fusechat.worker.context import StageContext
 from fusechat.worker.layout import MERGE_SUMMARY, MERGE_WEIGHTS, MODEL, parquet
 from fusechat.worker.pinned import fetch_model
 
+Context = StageContext[MergeParameters, MergeSettings]
 
-def run(context: StageContext) -> None:
+
+def run(context: Context) -> None:
     """Merges and stores."""
     clock = Clock.start(context.stage)
-    parameters, settings = context.stage.parameters, context.stage.settings
-    base = fetch_model(context, settings)
+    parameters = context.parameters
+    base = fetch_model(context, context.settings.location)
     output = context.scratch / MODEL
     report = merge(
         base,
         _targets(context),
-        parameters["type"],
-        parameters["parameters"],
+        parameters.type,
+        parameters.parameters,
         output,
-        seed=int(parameters.get("seed", 0)),
-        shard_bytes=int(parameters["shardMegabytes"]) * 10**6,
-        save_dtype=parameters["saveDtype"],
+        seed=parameters.seed or 0,
+        shard_bytes=parameters.shard_megabytes * 10**6,
+        save_dtype=parameters.save_dtype,
         progress=lambda done, total: context.progress(done, total, "element"),
         threads=context.stage.resources.threads,
     )
@@ -49,9 +52,11 @@ def run(context: StageContext) -> None:
     writer.complete(entries, clock.details())
 
 
-def _targets(context: StageContext) -> dict[str, Path]:
-    """Name -> directory of every target: this job's, and those that existed before."""
-    targets = {name: reader.fetch_tree(MODEL) for name, reader in context.readers("target")}
-    for name, located in context.stage.settings["existing"].items():
-        targets[name] = fetch_model(context, located)
-    return targets
+def _targets(context: Context) -> dict[str, Path]:
+    """Key -> directory of every target: this job's, and those that existed before."""
+    targets = {key: reader.fetch_tree(MODEL) for key, reader in context.readers("target")}
+    models = context.settings.existing
+    for key, model in zip(existing_keys(context.parameters.existing, models), models, strict=True):
+        targets[key] = fetch_model(context, model.location)
+    order = context.parameters.order
+    return {key: targets[key] for key in order} if order else targets

@@ -19,6 +19,7 @@ from fusechat.chat.parse import ParsedRow, parse_row
 from fusechat.chat.reasons import Dropped
 from fusechat.errors import InvalidDataError
 from fusechat.parquet import write_conversations
+from fusechat.plan.kinds.prepare import PrepareParameters, PrepareSettings
 from fusechat.records import Malformed, data_files, read_records
 from fusechat.storage.base import FileEntry
 from fusechat.tables import Conversation, Message
@@ -70,13 +71,16 @@ class Statistics:
         }
 
 
-def run(context: StageContext) -> None:
+Context = StageContext[PrepareParameters, PrepareSettings]
+
+
+def run(context: Context) -> None:
     """Prepares the dataset of the stage's settings. InvalidDataError when too much of it cannot be used."""
     clock = Clock.start(context.stage)
-    parameters, settings = context.stage.parameters, context.stage.settings
-    source = fetch_dataset(context, settings)
+    parameters, settings = context.parameters, context.settings
+    source = fetch_dataset(context, settings.location)
     statistics = Statistics()
-    chunks = _Chunks(context, int(parameters["chunkRows"]))
+    chunks = _Chunks(context, parameters.chunk_rows)
     rows = _conversations(source, parameters, statistics)
     for split, conversation in _split(rows, statistics, _training_rows(context)):
         chunks.add(split, conversation)
@@ -85,11 +89,11 @@ def run(context: StageContext) -> None:
 
 
 def _conversations(
-    source: Path, parameters: Mapping[str, Any], statistics: Statistics
+    source: Path, parameters: PrepareParameters, statistics: Statistics
 ) -> Iterator[tuple[str, bool, Conversation]]:
     """Place, whether it is held out, and content of every row that can be used, in the order of the files."""
     base = source if source.is_dir() else source.parent
-    held_out_fraction, longest = float(parameters["validationFraction"]), int(parameters["textBytes"])
+    held_out_fraction, longest = parameters.validation_fraction, parameters.text_bytes
     extra = 0  # rows that cut texts added, so that every row has a number of its own
     for file in data_files(source):
         name = file.relative_to(base).as_posix()
@@ -142,7 +146,7 @@ def _cut(data: bytes, begin: int, limit: int) -> int:
     return max(spaces) + 1 if max(spaces) > begin else limit
 
 
-def _training_rows(context: StageContext) -> set[bytes]:
+def _training_rows(context: Context) -> set[bytes]:
     """Hashes of the rows that a held-out set must not repeat."""
     if "training" not in context.stage.inputs:
         return set()
@@ -154,14 +158,14 @@ def _key(conversation: Conversation) -> bytes:
     return hashlib.sha256(canonical_json(content)).digest()
 
 
-def _parsed(record: Mapping[str, Any] | Malformed, parameters: Mapping[str, Any]) -> ParsedRow | str:
+def _parsed(record: Mapping[str, Any] | Malformed, parameters: PrepareParameters) -> ParsedRow | str:
     if isinstance(record, Malformed):
         return "Malformed"
     parsed = parse_row(
         record,
-        format=parameters["format"],
-        normalize=parameters["normalize"],
-        skill_field=parameters["skillField"],
+        format=parameters.format,
+        normalize=parameters.normalize,
+        skill_field=parameters.skill_field,
     )
     return str(parsed.reason) if isinstance(parsed, Dropped) else parsed
 
@@ -194,13 +198,13 @@ def _hash_fraction(message: Message) -> float:
     return int.from_bytes(hashlib.sha256(message.content.encode()).digest()[:8], "big") / 2**64
 
 
-def _check(statistics: Statistics, settings: Mapping[str, Any]) -> None:
+def _check(statistics: Statistics, settings: PrepareSettings) -> None:
     """InvalidDataError for an empty dataset, or when more than `maxDroppedFraction` of it was dropped."""
-    uri, dropped = settings["uri"], sum(statistics.dropped.values())
+    uri, dropped = settings.location.uri, sum(statistics.dropped.values())
     if not statistics.read:
         raise InvalidDataError(f"The dataset {uri} is empty.", mend="Name files that hold at least one row.")
     unusable = dropped - statistics.dropped["Duplicate"] - statistics.dropped["InTrainingRows"]
-    limit = float(settings["maxDroppedFraction"])
+    limit = settings.max_dropped_fraction
     if unusable > limit * statistics.read or unusable == statistics.read:
         reasons = ", ".join(
             f"{count} {reason} (such as {', '.join(statistics.examples[reason])})"
@@ -216,7 +220,7 @@ def _check(statistics: Statistics, settings: Mapping[str, Any]) -> None:
 class _Chunks:
     """Writes each split's rows as soon as a chunk of them is full."""
 
-    def __init__(self, context: StageContext, size: int) -> None:
+    def __init__(self, context: Context, size: int) -> None:
         self._context, self._size = context, size
         self._writer = context.writer()
         self._waiting: dict[str, list[Conversation]] = {split: [] for split in SPLITS}

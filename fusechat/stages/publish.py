@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fusechat.errors import InvalidDataError, MissingInputError
+from fusechat.plan.kinds.publish import PublishParameters, PublishSettings
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
 from fusechat.storage.reading import OutputReader
@@ -42,12 +43,15 @@ class Source:
         return self.reader.entry(self.name).size
 
 
-def run(context: StageContext) -> None:
+Context = StageContext[PublishParameters, PublishSettings]
+
+
+def run(context: Context) -> None:
     """Publishes. NoPermissionError if the destination refuses."""
     clock = Clock.start(context.stage)
-    uri = context.stage.parameters["uri"]
+    uri = context.parameters.uri
     sources = dict(_sources(context))
-    _Destination(open_storage(uri), context.stage.inputs["model"]).receive(context, sources)
+    _Destination(open_storage(uri), context.plan.stage(context.stage.inputs["model"]).key).receive(context, sources)
     path = context.scratch / RECORD
     checksums = {name: sources[name].sha256 for name in sorted(sources)}
     path.write_text(json.dumps({"uri": uri, "files": checksums}, indent=2) + "\n")

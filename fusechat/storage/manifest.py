@@ -17,7 +17,7 @@ from fusechat.canonical import Json, canonical_json
 from fusechat.errors import InvalidDataError
 from fusechat.storage.base import FileEntry
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 
 _CHECKSUM = "checksum"
 
@@ -35,9 +35,8 @@ class Part:
 class Manifest:
     """A finished stage. `files` are relative to the stage directory: `<attempt>/<name>`, sorted by name."""
 
-    stage: str
-    digest: str
     kind: str
+    digest: str
     files: tuple[FileEntry, ...]
     details: Mapping[str, Json] = field(default_factory=dict)
     """What the stage tells besides its files; in `details["parts"]` the details of each of its parts, by name."""
@@ -54,9 +53,8 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     return sealed(
         {
             "format_version": manifest.format_version,
-            "stage": manifest.stage,
-            "digest": manifest.digest,
             "kind": manifest.kind,
+            "digest": manifest.digest,
             "files": files_json(manifest.files),
             "details": manifest.details,
         }
@@ -72,9 +70,8 @@ def parse_manifest(data: bytes) -> Manifest:
         )
     with _other_shape_refused():
         return Manifest(
-            stage=document["stage"],
-            digest=document["digest"],
             kind=document["kind"],
+            digest=document["digest"],
             files=files_from_json(document["files"]),
             details=dict(document["details"]),
             format_version=document["format_version"],

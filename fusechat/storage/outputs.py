@@ -1,6 +1,6 @@
 """A stage's directory: who finished it, writing into it, and withdrawing what was found damaged.
 
-    stages/<name>-<digest12>/
+    stages/<kind>/<digest>/
         manifest.json            written once, last: the stage is finished exactly when it is there
         <attempt>/<name>         files; every writer has an attempt of its own, so two never touch the same key
         parts/<part>.json        written once: this part (a chunk, say) is finished
@@ -58,14 +58,15 @@ class Completeness:
 
 
 class StageDirectory:
-    """The output of the stage `name` with `digest`, whoever makes it."""
+    """The output of a stage with this kind and digest, whoever makes it and whatever jobs call it."""
 
-    def __init__(self, storage: Storage, name: str, digest: str, *, kind: str = "") -> None:
+    def __init__(self, storage: Storage, kind: str, digest: str, *, name: str = "") -> None:
+        """`name`: what messages call the stage."""
         self.storage = storage
-        self.name = name
+        self.kind = kind
         self.digest = digest
-        self.kind = kind or name.partition("-")[0]
-        self.key = f"stages/{name}-{digest[:12]}"
+        self.name = name or f"{kind} {digest[:12]}"
+        self.key = f"stages/{kind}/{digest}"
 
     @property
     def uri(self) -> str:
@@ -142,9 +143,9 @@ class StageDirectory:
 
     def _parsed(self, data: bytes) -> Manifest:
         manifest = parse_manifest(data)
-        if (manifest.stage, manifest.digest) != (self.name, self.digest):
+        if (manifest.kind, manifest.digest) != (self.kind, self.digest):
             raise InvalidDataError(
-                f"is of stage {manifest.stage} {manifest.digest}, expected {self.name} {self.digest}",
+                f"is of stage {manifest.kind} {manifest.digest}, expected {self.kind} {self.digest}",
                 mend="Somebody moved stage directories by hand; move them back or remove this one.",
             )
         return manifest
@@ -246,7 +247,7 @@ class OutputWriter:
         if len(by_name) != len(everything):
             raise ValueError(f"two files of one name in stage {self.stage.name}")
         ordered = tuple(by_name[name] for name in sorted(by_name))
-        return Manifest(self.stage.name, self.stage.digest, self.stage.kind, ordered, details)
+        return Manifest(self.stage.kind, self.stage.digest, ordered, details)
 
     def _part_key(self, part: str) -> str:
         if "/" in checked_key(part):

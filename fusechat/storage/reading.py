@@ -64,7 +64,7 @@ class OutputReader:
         self.manifest = _present_manifest(stage)
         # another manifest of the same stage may name other files, so its cache is another
         identity = hashlib.sha256(manifest_bytes(self.manifest)).hexdigest()[:12]
-        self._cache = cache / f"{stage.name}-{stage.digest[:12]}-{identity}"
+        self._cache = cache / f"{stage.kind}-{stage.digest[:12]}-{identity}"
         self._entries = {logical_name(file.path): file for file in self.manifest.files}
 
     def names(self) -> list[str]:

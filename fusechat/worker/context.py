@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from fusechat.errors import DamagedInputError
 from fusechat.plan import Plan, PlannedStage
+from fusechat.plan.stages import keyed
 from fusechat.storage.base import Storage
 from fusechat.storage.outputs import OutputWriter, StageDirectory
 from fusechat.storage.reading import OutputReader
@@ -59,12 +62,16 @@ class Progress:
             os.close(nowhere)
 
 
+P = TypeVar("P", covariant=True, default=Any)
+S = TypeVar("S", covariant=True, default=Any)
+
+
 @dataclass(frozen=True)
-class StageContext:
-    """Everything a stage module is given."""
+class StageContext(Generic[P, S]):
+    """Everything a stage module is given; P and S are the parameters and settings of its kind."""
 
     plan: Plan
-    stage: PlannedStage
+    stage: PlannedStage[P, S]
     storage: Storage
     worker: Worker
     attempt: str
@@ -78,6 +85,16 @@ class StageContext:
     """False in the ranks of a tensor-parallel model that have the results too and leave writing to rank 0."""
     ending: Ending = field(default_factory=Ending)
     """What this process will say when it ends."""
+
+    @property
+    def parameters(self) -> P:
+        """What the result depends on."""
+        return self.stage.parameters
+
+    @property
+    def settings(self) -> S:
+        """What else the stage needs to know."""
+        return self.stage.settings
 
     @property
     def directory(self) -> StageDirectory:
@@ -97,14 +114,22 @@ class StageContext:
         return stage_directory(self.storage, self.plan.stage(name)).reader(self.cache)
 
     def readers(self, prefix: str) -> Iterator[tuple[str, OutputReader]]:
-        """Name and reader of every input whose role is `prefix:name`, in the plan's order."""
-        for role in self.stage.inputs:
-            if role.startswith(f"{prefix}:"):
-                yield role.partition(":")[2], self.reader(role)
+        """Key and reader of every input whose role is `prefix:number`, in their order."""
+        for key, stage in self.inputs(prefix).items():
+            yield key, self.stage_reader(stage.name)
+
+    def inputs(self, prefix: str) -> dict[str, PlannedStage]:
+        """The stages that play the roles `prefix:number`, by their keys and in their order."""
+        return inputs_of(self.plan, self.stage, prefix)
+
+
+def inputs_of(plan: Plan, stage: PlannedStage, prefix: str) -> dict[str, PlannedStage]:
+    """The stages that play the roles `prefix:number` in a stage, by their keys and in their order."""
+    return keyed(plan.stage(name) for role, name in stage.inputs.items() if role.startswith(f"{prefix}:"))
 
 
 def stage_directory(storage: Storage, stage: PlannedStage) -> StageDirectory:
     """Where a planned stage's output lies. DamagedInputError if the plan gives it no digest."""
     if stage.digest is None:
         raise DamagedInputError(f"Stage {stage.name} is unresolved in this plan.", stage="prepare")
-    return StageDirectory(storage, stage.name, stage.digest, kind=stage.kind)
+    return StageDirectory(storage, stage.kind.name, stage.digest, name=stage.name)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusechat.plan import PlannedStage
-from fusechat.plan.messages import DIGEST_DIGITS, ErrorSummary, PlanSummary, StageMessage
+from fusechat.plan.messages import ErrorSummary, PlanSummary, StageMessage
+from fusechat.plan.stages import DIGEST_DIGITS
 from fusechat.worker.clock import process_start_time
 
 MESSAGE_PATH = "FUSECHAT_TERMINATION_MESSAGE_PATH"

@@ -10,12 +10,12 @@ import importlib
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from fusechat.errors import DamagedInputError, InterruptedStageError, UsageError
-from fusechat.plan import Plan, PlannedStage, StageKind
+from fusechat.plan import Plan, PlannedStage
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
 from fusechat.storage.cache import cache_directory
@@ -26,17 +26,6 @@ from fusechat.worker.ending import Ending
 from fusechat.worker.memory import lack_of_memory_explained
 from fusechat.worker.scratch import scratch_directory
 
-STAGES: Mapping[StageKind, str] = {
-    "prepare": "fusechat.stages.prepare",
-    "extract": "fusechat.stages.extract",
-    "align": "fusechat.stages.align",
-    "fuse": "fusechat.stages.fuse",
-    "merge": "fusechat.stages.merge",
-    "evaluate": "fusechat.stages.evaluate",
-    "report": "fusechat.stages.report",
-    "publish": "fusechat.stages.publish",
-}
-"""Kind -> module with its `run`. Modules are imported only by the process that runs them."""
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -111,7 +100,7 @@ def new_attempt() -> str:
 def entry_point(stage: PlannedStage, name: str) -> Callable[..., None]:
     """Function `name` of the module that does the stage's work, imported now."""
     with _signals_held_back():
-        function: Callable[..., None] = getattr(importlib.import_module(STAGES[stage.kind]), name)
+        function: Callable[..., None] = getattr(importlib.import_module(stage.kind.module), name)
     if "torch" in sys.modules:
         # whatever the environment says: results on a CPU depend on it
         sys.modules["torch"].set_num_threads(stage.resources.threads)

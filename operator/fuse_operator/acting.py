@@ -19,7 +19,7 @@ from fuse_operator.refusals import Refusals, target_of
 from fuse_operator.resources import Kind, is_being_deleted, key_of, labels_of, name_of, namespace_of, uid_of
 from fusechat.manifests.names import ATTEMPT, DIGEST, STAGE
 from fusechat.manifests.planned_spec import SPEC
-from fusechat.plan.build import PREPARE
+from fusechat.plan.kinds.prepare import PREPARE
 
 _log = logging.getLogger(__name__)
 _TRANSIENT = frozenset({0, 401, 408, 409, 429, 503, 504})

@@ -113,9 +113,9 @@ class KubeletByHand:
         stages = []
         for stage in plan.stages:
             digest = (stage.digest or "")[:12]
-            present = stage.kind == "prepare" or digest in self.outputs
+            present = stage.kind.name == "prepare" or digest in self.outputs
             stages.append(StageSummary(digest, present, self.outputs.get(digest, 0)))
-        return PlanSummary(plan.digest, PLAN_FORMAT_VERSION, tuple(stages))
+        return PlanSummary(plan.digest, PLAN_FORMAT_VERSION, tuple(stages), str(plan.stage(plan.result).digest))
 
     def plan(self, pod: Pod) -> Plan:
         """The plan that prepare makes of the spec that it was given."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.outputs import stage_directories
+
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 """The tests' figures are a CPU's."""
 
@@ -59,8 +61,7 @@ class Stored:
 
     def directory(self, stage: str) -> Path:
         """Where the stage's output lies."""
-        (found,) = (path for path in (self.root / "stages").iterdir() if path.name.rpartition("-")[0] == stage)
-        return found
+        return stage_directories(self.root)[stage]
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """Of a finished stage."""

@@ -30,6 +30,7 @@ from fusechat.storage import open_storage
 from fusechat.worker.context import stage_directory
 from fusechat.worker.ending import MESSAGE_PATH
 from tests.integration.faults.job import Inputs, fusechat
+from tests.outputs import stage_directories
 from tests.s3_server import S3Server
 from tests.standing_still import Standstill, go_on, until_standing
 from tests.tiny import job_document
@@ -128,7 +129,7 @@ def test_stages_say_what_they_made_and_what_it_took(pods: Pods) -> None:
     assert code == 0
     assert source is not None
     assert (source.stage, source.digest) == ("extract-b", plan.stages[2].digest)
-    (directory,) = (pods.storage / "stages").glob("extract-b-*")
+    directory = stage_directories(pods.storage)["extract-b"]
     details = json.loads((directory / "manifest.json").read_text())["details"]
     chunks = [part["gpuSeconds"] for name, part in details["parts"].items() if name.startswith("chunk")]
     assert len(chunks) == 6
@@ -152,15 +153,14 @@ def test_a_worker_without_chunks_ends_well_at_once(pods: Pods) -> None:
     assert code == 0
     assert message is not None
     assert (message.error, message.cached) == (None, False)
-    assert not list((pods.storage / "stages").glob("extract-*"))
+    assert not (pods.storage / "stages" / "extract").exists()
 
 
 def test_damaged_outputs_are_withdrawn_and_made_again(pods: Pods) -> None:
     plan = pods.planned()
     pods.stage(plan, "extract-pivot")
     for name in ("prepare", "extract-pivot"):
-        (directory,) = (pods.storage / "stages").glob(f"{name}-[0-9a-f]*")
-        next(directory.glob("*/*/chunk-00000.parquet")).write_bytes(b"cut")
+        next(stage_directories(pods.storage)[name].glob("*/*/chunk-00000.parquet")).write_bytes(b"cut")
     code, message = pods.stage(plan, "extract-b")
     assert (code, message and message.error and message.error.damaged) == (75, "prepare")
     assert pods.present(pods.planned()) == ["prepare"]
@@ -182,7 +182,7 @@ def test_a_dataset_that_cannot_be_used_is_the_message(pods: Pods, tmp_path: Path
     assert message.plan is None
 
 
-def test_an_unforeseen_error_is_told_as_internal(pods: Pods) -> None:
+def test_a_plan_whose_parameters_are_not_whole_is_refused(pods: Pods) -> None:
     plan = pods.planned()
     document = json.loads((pods.storage / "plans" / f"{plan.digest}.json").read_text())
     del next(stage for stage in document["stages"] if stage["name"] == "extract-pivot")["parameters"]["maxLength"]
@@ -190,11 +190,11 @@ def test_an_unforeseen_error_is_told_as_internal(pods: Pods) -> None:
     path = pods.storage / "plans" / f"{hashlib.sha256(content).hexdigest()}.json"
     path.write_bytes(content)
     code, message = pods.run("extract-pivot", "--plan", path.as_uri(), "--worker", "0/1")
-    assert code == 70
+    assert code == InvalidDataError.exit_code
     assert message is not None
     assert message.error is not None
-    assert (message.error.exit_code, message.error.reason) == (70, "Internal")
-    assert "KeyError" in message.error.message
+    assert (message.error.exit_code, message.error.reason) == (65, "InvalidData")
+    assert "maxLength" in message.error.message
 
 
 @pytest.mark.parametrize(

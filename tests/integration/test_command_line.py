@@ -49,9 +49,9 @@ def test_a_merge_alone_is_the_merge_of_the_library_and_of_the_job(undisturbed: T
     assert f"mean weights  a {means['a']:.4f}, b {means['b']:.4f}" in ran.output
 
 
-def test_the_merge_of_three_targets_named_by_their_stages(undisturbed: TinyJob, tmp_path: Path) -> None:
+def test_the_merge_of_three_targets_by_their_names(undisturbed: TinyJob, tmp_path: Path) -> None:
     made = models(undisturbed)
-    arguments = [f"--target={made['a']}", f"--target={made['b']}", f"--target=again={made['a']}"]
+    arguments = [f"--target=fuse-a={made['a']}", f"--target=fuse-b={made['b']}", f"--target=again={made['a']}"]
     arguments += ["--set", "density=0.3", "--set", "weights={fuse-a: 1, fuse-b: 0.5, again: 1}", "--json"]
     ran = fusechat("merge", "--method", "ties", f"--base={made['pivot']}", *arguments, f"--output={tmp_path}/out")
     assert ran.code == 0, ran.errors
@@ -128,7 +128,9 @@ def test_inspect_shows_a_storage_a_stage_and_a_table(undisturbed: TinyJob) -> No
     listed = json.loads(storage.output)
     assert listed["verified"] is True
     assert {stage["complete"] for stage in listed["stages"]} == {True}
-    assert len(listed["stages"]) == len(undisturbed.plan()["stages"])
+    assert {name for stage in listed["stages"] for name in stage["names"]} == {
+        stage["name"] for stage in undisturbed.plan()["stages"]
+    }
     stage = fusechat("inspect", str(undisturbed.directory("extract-a")))
     assert "stage           extract-a\n" in stage.output
     assert "representations/chunk-00000.parquet" in stage.output

@@ -194,7 +194,7 @@ def test_sigterm_to_a_stage_that_is_still_importing(job: TinyJob) -> None:
     assert process.returncode == 143
     assert "Stopped by SIGTERM" in errors
     assert "Traceback" not in errors
-    assert not list((job.storage / "stages").glob("extract-b-*/parts/*"))
+    assert not list(job.directory("extract-b").glob("parts/*"))
 
 
 def test_a_stage_that_somebody_stops_during_a_run_is_tried_again(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.faults.job import SPEC, Inputs, TinyJob, fusechat
+from tests.tiny import model_of_job
 
 pytestmark = pytest.mark.slow
 
@@ -71,11 +72,29 @@ def test_another_job_reuses_what_has_the_same_digest(job: TinyJob, tiny_inputs: 
     assert ran.stages("cached") == STAGES[:-1]
 
 
+def another_model(like: Path, directory: Path) -> None:
+    """A copy with other weights: the same ones would be the same model by another name."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(like, directory)
+    weights = load_file(directory / "model.safetensors")
+    weights["model.norm.weight"] += 0.125
+    save_file(weights, directory / "model.safetensors", {"format": "pt"})
+
+
+def test_one_model_under_two_names_is_read_and_trained_once(job: TinyJob, tiny_inputs: Inputs, tmp_path: Path) -> None:
+    shutil.copytree(tiny_inputs.models["b"], tmp_path / "c")
+    more = Inputs(tiny_inputs.models | {"c": tmp_path / "c"}, tiny_inputs.data)
+    ran = planned_again(job, more, fusion=SPEC["fusion"] | {"targets": ["Pairwise", "Baseline"]}).complete()
+    assert {"extract-c", "align-c", "fuse-c", "evaluate-c", "evaluate-fuse-c"} <= set(ran.stages("cached"))
+    assert "merge-varm" in ran.stages("finished"), "three targets, of which two are equal"
+
+
 def test_a_new_source_runs_its_own_stages_and_what_depends_on_all(
     job: TinyJob, tiny_inputs: Inputs, tmp_path: Path
 ) -> None:
     without_joint = SPEC["fusion"] | {"targets": ["Pairwise", "Baseline"]}
-    shutil.copytree(tiny_inputs.models["b"], tmp_path / "c")
+    another_model(tiny_inputs.models["b"], tmp_path / "c")
     more = Inputs(tiny_inputs.models | {"c": tmp_path / "c"}, tiny_inputs.data)
     ran = planned_again(job, more, fusion=without_joint).complete()
     merges = [f"merge-{name}" for name in MERGED]
@@ -103,6 +122,35 @@ def test_how_a_job_is_run_is_in_no_digest(job: TinyJob, tiny_inputs: Inputs) -> 
         retry={"attempts": 1},
     )
     assert other.complete().stages("cached") == STAGES
+
+
+def test_names_and_settings_are_in_no_output(undisturbed: TinyJob, tiny_inputs: Inputs, tmp_path: Path) -> None:
+    """The same job, every name and every setting of it another, made from nothing elsewhere: the same bytes."""
+    new = {"pivot": "base", "a": "second", "b": "first"}
+    methods = [{"name": "ratio", "type": "VaRM"}, {"name": "mean", "type": "Linear"}]
+    pivot, *sources = (model_of_job(new[name], path) for name, path in tiny_inputs.models.items())
+    other = tiny_inputs.job(
+        tmp_path / "elsewhere",
+        name="renamed",
+        pivot=pivot,
+        sources=sources,
+        extraction={"topK": 5, "workers": 3},
+        alignment={"workers": 2},
+        fusion=SPEC["fusion"] | {"saveSteps": 5},
+        merge={"methods": methods},
+        retry={"attempts": 2},
+    )
+    other.complete()
+    names = {f"{kind}{old}": f"{kind}{now}" for old, now in new.items() for kind in ("extract-", "align-", "fuse-")}
+    names |= {"merge-varm": "merge-ratio", "merge-linear": "merge-mean"}
+    names |= {f"evaluate-{old}": f"evaluate-{now}" for old, now in (new | names).items()}
+    for stage in STAGES:
+        if stage != "report":
+            ours, theirs = undisturbed.content(stage), other.content(names.get(stage, stage))
+            assert {name.partition("/")[2]: value for name, value in theirs.items()} == {
+                name.partition("/")[2]: value for name, value in ours.items()
+            }, stage
+            assert undisturbed.manifest(stage)["digest"] == other.manifest(names.get(stage, stage))["digest"], stage
 
 
 def test_three_workers_make_the_same_files_as_one(job: TinyJob, undisturbed: TinyJob, tiny_inputs: Inputs) -> None:

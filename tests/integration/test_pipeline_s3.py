@@ -21,6 +21,7 @@ from fusechat.runner.display import JsonDisplay
 from fusechat.runner.local import LocalExecutor
 from fusechat.runner.schedule import Machine
 from tests.integration.faults.job import SPEC, Inputs, Ran, TinyJob
+from tests.outputs import address
 from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.slow
@@ -51,7 +52,7 @@ class InBucket:
             planned.storage, planned.plan, Machine(2, 1 << 40), JsonDisplay(), logs, main.run, planned.environment
         )
         with redirect_stdout(said):
-            executor.run(attempts=3, wanted=lambda stage: stage.kind in MADE)
+            executor.run(attempts=3, wanted=lambda stage: stage.kind.name in MADE)
         return Ran(0, said.getvalue(), "", [json.loads(line) for line in said.getvalue().splitlines()])
 
     def read(self, key: str) -> bytes:
@@ -75,8 +76,8 @@ class InBucket:
 
     def directory(self, stage: str) -> str:
         """The key of a stage's directory."""
-        (digest,) = (each["digest"] for each in self.job.plan()["stages"] if each["name"] == stage)
-        return f"stages/{stage}-{digest[:12]}"
+        (found,) = (each for each in self.job.plan()["stages"] if each["name"] == stage)
+        return address(found["kind"], found["digest"])
 
     def files(self, stage: str) -> dict[str, str]:
         """Name -> key, of a finished stage."""

@@ -11,11 +11,14 @@ import pytest
 
 from fusechat.errors import DamagedInputError, FuseChatError, InvalidDataError
 from fusechat.plan import Plan, PlannedStage
+from fusechat.plan.kinds import KINDS
+from fusechat.plan.kinds.publish import PublishParameters, PublishSettings
 from fusechat.stages import publish
 from fusechat.storage import open_storage
 from fusechat.storage.base import Storage
 from fusechat.storage.outputs import StageDirectory
 from fusechat.worker.context import Progress, StageContext, Worker
+from tests.planned_stages import planned_stage
 
 MODEL = {
     "config.json": b"{}",
@@ -55,11 +58,16 @@ class Publication:
     def context(self, model: dict[str, bytes] = MODEL, report: dict[str, bytes] = REPORT) -> StageContext:
         """The stage whose inputs are these files, which are stored."""
         version = repr((model, report))
-        merge = PlannedStage("merge-varm", "merge", {}, digest=digest(f"merge {version}"))
-        page = PlannedStage("report", "report", {}, digest=digest(f"report {version}"))
+        merge = planned_stage("merge-varm", "merge", digest=digest(f"merge {version}"))
+        page = planned_stage("report", "report", digest=digest(f"report {version}"))
         inputs = {"model": "merge-varm", "report": "report"}
         stage = PlannedStage(
-            "publish", "publish", {"uri": self.uri}, inputs=inputs, digest=digest(f"publish {version} {self.uri}")
+            "publish",
+            KINDS["publish"],
+            PublishParameters(self.uri, private=True),
+            PublishSettings(),
+            inputs=inputs,
+            digest=digest(f"publish {version} {self.uri}"),
         )
         self._made(merge, {f"model/{name}": data for name, data in model.items()} | {"summary.json": b"{}"})
         self._made(page, report)
@@ -78,7 +86,7 @@ class Publication:
 
     def _made(self, stage: PlannedStage, files: dict[str, bytes]) -> None:
         assert stage.digest
-        directory = StageDirectory(self.storage, stage.name, stage.digest, kind=stage.kind)
+        directory = StageDirectory(self.storage, stage.kind.name, stage.digest)
         if directory.is_complete():
             return
         writer = directory.writer("made")

@@ -42,7 +42,9 @@ class Prepared:
     def context(self, stage: str, *, accelerators: int, attempt: str = "a1") -> StageContext:
         """As `run_stage` makes it, for a machine with so many accelerators."""
         planned = self.planned.plan.stage(stage)
-        planned = replace(planned, settings={**planned.settings, "gpus": accelerators})
+        planned = replace(
+            planned, settings=replace(planned.settings, model=replace(planned.settings.model, gpus=accelerators))
+        )
         scratch = self.directory / f"scratch-{stage}-{accelerators}-{attempt}"
         scratch.mkdir(exist_ok=True)
         return StageContext(
@@ -119,14 +121,14 @@ def test_two_ranks_extract_what_one_process_does(
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines() if line.startswith('{"fusechat"')]
     last = [line for line in lines if line["unit"] == "chunk" and line["done"] == line["total"]]
     assert len(last) == 1, "one rank tells of progress"
-    stored = {path.name for path in job.directory.glob("storage/stages/extract-b-*/a1/representations/*")}
+    stored = {path.name for path in (job.directory / "storage/stages/extract").glob("*/a1/representations/*")}
     assert stored == {name.rpartition("/")[2] for name in two.names() if "/" in name}
 
 
 def test_two_ranks_evaluate_what_one_process_does(alone: Prepared, inputs: Path, tmp_path: Path) -> None:
     job = prepare(tmp_path, inputs)
     evaluate.run(job.context("evaluate-b", accelerators=2))
-    one, two = (read_evaluation(reader(each, "evaluate-b").fetch("evaluation.json")) for each in (alone, job))
+    one, two = (read_evaluation(reader(each, "evaluate-b").fetch("evaluation.json"), "b") for each in (alone, job))
     assert one.samples == two.samples
     assert len(one.conversations) == len(two.conversations) > 0
     for a, b in zip(one.conversations, two.conversations, strict=True):

@@ -27,7 +27,7 @@ def storage(request, tmp_path):
 
 @pytest.fixture
 def stage(storage):
-    return StageDirectory(storage, "extract-a", DIGEST)
+    return StageDirectory(storage, "extract", DIGEST, name="extract-a")
 
 
 def _file(tmp_path: Path, name: str, content: bytes) -> Path:
@@ -66,7 +66,7 @@ def test_a_finished_stage_is_read_back(stage, tmp_path):
 
 
 def test_the_local_tree_is_used_in_place(tmp_path):
-    stage = StageDirectory(open_storage(str(tmp_path / "store")), "merge-varm", DIGEST)
+    stage = StageDirectory(open_storage(str(tmp_path / "store")), "merge", DIGEST)
     _finish(stage, tmp_path)
     tree = stage.reader(tmp_path / "cache").fetch_tree("model/")
     assert tree == tmp_path / "store" / stage.key / "one" / "model"
@@ -99,7 +99,7 @@ def test_two_writers_at_once_end_with_one_manifest(storage, tmp_path):
     results: list[Manifest | None] = [None] * 8
 
     def attempt(number: int) -> None:
-        own = StageDirectory(storage, "extract-a", DIGEST)
+        own = StageDirectory(storage, "extract", DIGEST, name="extract-a")
         writer = own.writer(f"attempt-{number}")
         entry = writer.put(_file(tmp_path, f"w{number}", b"same"), "out")
         barrier.wait()
@@ -110,7 +110,7 @@ def test_two_writers_at_once_end_with_one_manifest(storage, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    final = StageDirectory(storage, "extract-a", DIGEST)
+    final = StageDirectory(storage, "extract", DIGEST, name="extract-a")
     assert results[0] is not None
     assert all(result == results[0] for result in results)
     assert final.manifest() == results[0]
@@ -214,7 +214,7 @@ def test_a_reader_does_not_withdraw_what_was_made_again(stage, storage, tmp_path
 
 def test_a_file_damaged_after_it_was_verified_is_noticed(storage, tmp_path):
     """The cache of checksums knows a file by its state, not by its name."""
-    stage = StageDirectory(storage, "extract-b", DIGEST)
+    stage = StageDirectory(storage, "extract", "1" * 64)
     _finish(stage, tmp_path)
     stage.reader(tmp_path / "cache").fetch("model/a.bin")
     storage.write(f"{stage.key}/one/model/a.bin", b"WEIGHTS")

@@ -211,7 +211,7 @@ settings = S3Settings(endpoint={s3.endpoint!r}, part_bytes=5 << 20)
 storage = open_storage({storage.uri!r}, settings)
 stand_still = lambda **_: os.kill(os.getpid(), signal.SIGSTOP)
 storage._client.meta.events.register("after-call.s3.UploadPart", stand_still)
-stage = StageDirectory(storage, "merge-x", {DIGEST!r})
+stage = StageDirectory(storage, "merge", {DIGEST!r})
 writer = stage.writer("killed")
 writer.complete([writer.put(Path({str(big)!r}), "model.safetensors")])
 """
@@ -220,9 +220,9 @@ writer.complete([writer.put(Path({str(big)!r}), "model.safetensors")])
     process.kill()
     process.wait()
     uploads = s3.client().list_multipart_uploads(Bucket=storage.bucket)["Uploads"]
-    assert [upload["Key"] for upload in uploads] == [f"p/stages/merge-x-{DIGEST[:12]}/killed/model.safetensors"]
+    assert [upload["Key"] for upload in uploads] == [f"p/stages/merge/{DIGEST}/killed/model.safetensors"]
     assert storage.list() == []
-    assert not StageDirectory(storage, "merge-x", DIGEST).is_complete()
+    assert not StageDirectory(storage, "merge", DIGEST).is_complete()
 
 
 def test_two_processes_finish_one_stage(s3, storage, tmp_path):
@@ -231,7 +231,7 @@ import sys
 from pathlib import Path
 from fusechat.storage import S3Settings, StageDirectory, open_storage
 from fusechat.storage.manifest import manifest_bytes
-stage = StageDirectory(open_storage({storage.uri!r}, S3Settings(endpoint={s3.endpoint!r})), "align-x", {DIGEST!r})
+stage = StageDirectory(open_storage({storage.uri!r}, S3Settings(endpoint={s3.endpoint!r})), "align", {DIGEST!r})
 name = sys.argv[1]
 local = Path({str(tmp_path)!r}) / name
 local.write_bytes(b"same bytes")
@@ -256,13 +256,13 @@ sys.stdout.buffer.write(manifest_bytes(writer.complete([entry])))
         process.stdin.write(b"\n")
         process.stdin.flush()
     answers = [process.communicate(timeout=60)[0] for process in processes]
-    assert answers[0] == answers[1] == storage.read(f"stages/align-x-{DIGEST[:12]}/manifest.json")
-    reader = StageDirectory(storage, "align-x", DIGEST).reader(tmp_path / "cache")
+    assert answers[0] == answers[1] == storage.read(f"stages/align/{DIGEST}/manifest.json")
+    reader = StageDirectory(storage, "align", DIGEST).reader(tmp_path / "cache")
     assert reader.fetch("out").read_bytes() == b"same bytes"
 
 
 def test_the_cache_is_filled_once_and_repaired(storage, tmp_path):
-    stage = StageDirectory(storage, "fuse-x", DIGEST)
+    stage = StageDirectory(storage, "fuse", DIGEST)
     (tmp_path / "w").write_bytes(b"weights")
     writer = stage.writer("a")
     writer.complete([writer.put(tmp_path / "w", "model/w")])

@@ -16,9 +16,9 @@ DIGEST = "00112233445566778899" * 4
 @pytest.fixture(params=["local", "s3"])
 def stage(request, tmp_path):
     if request.param == "local":
-        return StageDirectory(open_storage(str(tmp_path / "store")), "extract-a", DIGEST)
+        return StageDirectory(open_storage(str(tmp_path / "store")), "extract", DIGEST)
     bucket, settings = request.getfixturevalue("s3_bucket"), request.getfixturevalue("s3").settings
-    return StageDirectory(open_storage(bucket, settings), "extract-a", DIGEST)
+    return StageDirectory(open_storage(bucket, settings), "extract", DIGEST)
 
 
 def _put(stage, tmp_path, attempt, name, content):
@@ -42,7 +42,7 @@ def test_only_leftovers_go(stage, tmp_path):
 
 
 def test_half_written_files_go_when_they_are_old(tmp_path):
-    stage = StageDirectory(open_storage(str(tmp_path / "store")), "extract-a", DIGEST)
+    stage = StageDirectory(open_storage(str(tmp_path / "store")), "extract", DIGEST)
     directory = tmp_path / "store" / stage.key / "killed"
     directory.mkdir(parents=True)
     for name, age in ((".1-a.unfinished", 7200), (".2-b.unfinished", 0)):

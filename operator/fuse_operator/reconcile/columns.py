@@ -30,9 +30,9 @@ def result(
     graph: Graph, plan: PlanStatus, entries: Sequence[StageStatus], before: ResultStatus | None
 ) -> ResultStatus | None:
     """Where the fused model lies, once its stage is complete."""
-    digest = plan.stages[graph.index[graph.result]].digest
     done = any(entry.name == graph.result and entry.state == "Complete" for entry in entries)
     if not done:
-        return before if before and before.digest == digest else None
+        return before if before and before.digest == plan.result else None
     root = graph.job.spec.storage.uri.rstrip("/")
-    return ResultStatus(uri=f"{root}/stages/{graph.result}-{digest}", digest=digest)
+    kind = graph.stages[graph.index[graph.result]].kind.name
+    return ResultStatus(uri=f"{root}/stages/{kind}/{plan.result}", digest=plan.result)

@@ -16,7 +16,7 @@ from datetime import datetime
 from fuse_operator.reconcile import reasons
 from fuse_operator.reconcile.raw import Said
 from fuse_operator.reconcile.times import text_of
-from fusechat.plan.build import PREPARE
+from fusechat.plan.kinds.prepare import PREPARE
 from fusechat.spec.status import Condition, ConditionType, StageStatus
 
 MESSAGE = 4096

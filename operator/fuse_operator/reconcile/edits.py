@@ -11,7 +11,7 @@ from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.graph import Graph
 from fuse_operator.reconcile.terms import FROM_0
 from fuse_operator.reconcile.times import moment, text_of
-from fusechat.plan.build import PREPARE
+from fusechat.plan.kinds.prepare import PREPARE
 from fusechat.plan.messages import PlanSummary
 from fusechat.spec.status import FuseJobStatus, PlannedStageStatus, PlanStatus, StageStatus
 
@@ -103,14 +103,14 @@ def adopted(
         digest=summary.digest,
         format_version=summary.format_version,
         worker_image=worker_image,
+        result=summary.result,
         stages=stages,
     )
     entries = [
         entry if entry.name == PREPARE else _looked_up(entry, planned, prepared_since)
         for entry, planned in zip(under_plan(graph, plan, before), stages, strict=True)
     ]
-    place = graph.index[graph.result]
-    result = before.result if before.result and before.result.digest == stages[place].digest else None
+    result = before.result if before.result and before.result.digest == plan.result else None
     return before.model_copy(update={"plan": plan, "stages": entries, "result": result})
 
 

@@ -10,8 +10,8 @@ from fuse_operator.reconcile.given import Given
 from fusechat.manifests import spec_hash
 from fusechat.pins import Pins
 from fusechat.plan import PlannedStage, build_plan
-from fusechat.plan.build import PREPARE
-from fusechat.plan.messages import DIGEST_DIGITS
+from fusechat.plan.kinds.prepare import PREPARE
+from fusechat.plan.stages import DIGEST_DIGITS
 from fusechat.spec.document import Document
 from fusechat.spec.job import FuseJob
 from fusechat.spec.load import ON_A_CLUSTER, validated

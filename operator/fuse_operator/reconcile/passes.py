@@ -22,7 +22,7 @@ from fuse_operator.reconcile.terms import Step, Terms
 from fuse_operator.reconcile.timers import timers
 from fuse_operator.reconcile.times import text_of
 from fuse_operator.reconcile.writing import decision, with_standing
-from fusechat.plan.build import PREPARE
+from fusechat.plan.kinds.prepare import PREPARE
 from fusechat.spec.status import FuseJobStatus, PlanStatus, StageStatus
 
 

@@ -10,7 +10,7 @@ from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.graph import Graph
 from fusechat.manifests import WorkerSettings, plan_uri, prepare_job, spec_config_map, stage_children
 from fusechat.plan import PlannedStage
-from fusechat.plan.build import PREPARE
+from fusechat.plan.kinds.prepare import PREPARE
 from fusechat.spec.status import PlanStatus
 
 

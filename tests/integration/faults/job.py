@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.cli import main
+from tests.outputs import stage_directories
 from tests.tiny import job_document, write_job
 
 SPEC: dict[str, Any] = {
@@ -103,8 +104,7 @@ class TinyJob:
 
     def directory(self, stage: str) -> Path:
         """Where a stage's output lies."""
-        (found,) = (path for path in (self.storage / "stages").iterdir() if path.name.rpartition("-")[0] == stage)
-        return found
+        return stage_directories(self.storage)[stage]
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """The stage's manifest."""
@@ -133,8 +133,7 @@ class TinyJob:
         files of TensorBoard, and the page, which shows seconds and memory.
         """
         content: dict[str, Any] = {}
-        for directory in sorted((self.storage / "stages").iterdir()):
-            stage = directory.name.rpartition("-")[0]
+        for stage, directory in sorted(stage_directories(self.storage).items()):
             if stages and stage not in stages:
                 continue
             for file in json.loads((directory / "manifest.json").read_text())["files"]:

@@ -29,6 +29,9 @@ def test_size(count: int | None, text: str) -> None:
     assert size(count) == text
 
 
+OUTPUT = f"/storage/stages/fuse/{'0123456789abcdef' * 4}/attempt/model"
+
+
 def test_long_lists_are_shortened() -> None:
     assert shortened(["a", "b", "c"]) == "a, b, c"
     assert shortened(["a", "b", "c", "d"]) == "a, b and 2 more"
@@ -38,10 +41,15 @@ def test_long_lists_are_shortened() -> None:
 
 def test_models_are_called_by_their_stage_their_directory_or_as_one_likes() -> None:
     assert named_models(
-        ["fused=hf://me/x", "/storage/stages/fuse-a-0123456789ab/attempt/model", "models/pivot/", "jobs/tiny.yaml"]
+        [
+            "fused=hf://me/x",
+            OUTPUT,
+            "models/pivot/",
+            "jobs/tiny.yaml",
+        ]
     ) == {
         "fused": "hf://me/x",
-        "fuse-a": "/storage/stages/fuse-a-0123456789ab/attempt/model",
+        "fuse-0123456789ab": OUTPUT,
         "pivot": "models/pivot/",
         "tiny": "jobs/tiny.yaml",
     }

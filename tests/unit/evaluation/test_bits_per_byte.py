@@ -111,8 +111,8 @@ def test_an_evaluation_survives_its_file(tmp_path: Path) -> None:
     )
     path = tmp_path / "evaluation.json"
     write_evaluation(path, evaluation)
-    assert read_evaluation(path) == evaluation
-    assert read_evaluation(path).answers[0].remark is Remark.CUT
+    assert read_evaluation(path, "fused") == evaluation
+    assert read_evaluation(path, "m").answers[0].remark is Remark.CUT
     first = path.read_bytes()
     write_evaluation(path, evaluation)
     assert path.read_bytes() == first
@@ -122,7 +122,7 @@ def test_nan_is_null_in_the_file_and_nan_again_when_read(tmp_path: Path) -> None
     path = tmp_path / "evaluation.json"
     write_evaluation(path, ModelEvaluation("m", (ConversationNats(0, "", math.nan, 5),)))
     assert '"nats": null' in path.read_text()
-    assert math.isnan(read_evaluation(path).conversations[0].nats)
+    assert math.isnan(read_evaluation(path, "m").conversations[0].nats)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"model": "m"}', '{"model": "m", "conversations": [{"row": 1}]}'])
@@ -130,4 +130,4 @@ def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path, text: str) -> Non
     path = tmp_path / "evaluation.json"
     path.write_text(text)
     with pytest.raises(InvalidDataError, match=r"evaluation\.json is no evaluation"):
-        read_evaluation(path)
+        read_evaluation(path, "m")

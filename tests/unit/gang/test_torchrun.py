@@ -15,13 +15,16 @@ from fusechat.errors import (
     TemporaryError,
 )
 from fusechat.fusion.train_process import leave_failure
-from fusechat.gang.ranks import RankWork, ranks_of
+from fusechat.gang.ranks import RankWork
 from fusechat.gang.torchrun import Gang, failure, torchrun
-from fusechat.plan.stages import PlannedStage, Resources
+from fusechat.plan import PlannedStage, Resources
+from fusechat.plan.kinds.models import InferenceSettings, Location
+from fusechat.spec.models import Parallelism
+from tests.planned_stages import planned_stage
 
 
 def stage(nodes: int, processes: int) -> PlannedStage:
-    return PlannedStage("fuse-a", "fuse", {}, resources=Resources(nodes=nodes, processes_per_node=processes))
+    return planned_stage("fuse-a", "fuse", resources=Resources(nodes=nodes, processes_per_node=processes))
 
 
 @pytest.fixture(autouse=True)
@@ -125,9 +128,8 @@ def test_ranks_that_were_killed_leave_no_word(tmp_path: Path) -> None:
     ("gpus", "parallelism", "ranks"),
     [(0, "TensorParallel", 1), (1, "TensorParallel", 1), (4, "TensorParallel", 4), (4, "DeviceMap", 1)],
 )
-def test_a_tensor_parallel_model_has_a_rank_for_each_accelerator(gpus: int, parallelism: str, ranks: int) -> None:
-    settings = {"gpus": gpus, "parallelism": parallelism}
-    assert ranks_of(PlannedStage("extract-a", "extract", {}, settings)) == ranks
+def test_a_tensor_parallel_model_has_a_rank_per_accelerator(gpus: int, parallelism: Parallelism, ranks: int) -> None:
+    assert InferenceSettings(Location("file:///a", None), False, gpus, parallelism, 64).ranks == ranks
 
 
 def test_what_ranks_are_told_travels_as_json() -> None:

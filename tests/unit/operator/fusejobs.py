@@ -69,4 +69,4 @@ def summary(job: FuseJob, present: set[str]) -> PlanSummary:
         StageSummary(str(stage.digest)[:12], stage.name == "prepare" or str(stage.digest)[:12] in present, 7)
         for stage in plan.stages
     )
-    return PlanSummary(plan.digest, PLAN_FORMAT_VERSION, stages)
+    return PlanSummary(plan.digest, PLAN_FORMAT_VERSION, stages, str(plan.stage(plan.result).digest))

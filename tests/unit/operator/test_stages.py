@@ -38,9 +38,9 @@ def test_a_stage_starts_when_all_its_inputs_are_complete() -> None:
 def test_the_result_names_where_the_fused_model_lies() -> None:
     cluster = Cluster(fusejob(spec()))
     cluster.settle()
-    digest = digests(job_of(cluster))["merge-varm"]
+    digest = str(plan_of(job_of(cluster)).stage("merge-varm").digest)
     assert cluster.status.result is not None
-    assert cluster.status.result.uri == f"s3://bucket/out/stages/merge-varm-{digest}"
+    assert cluster.status.result.uri == f"s3://bucket/out/stages/merge/{digest}"
     assert cluster.status.result.digest == digest
     assert cluster.status.progress == f"{len(cluster.status.stages)}/{len(cluster.status.stages)}"
 

@@ -24,7 +24,7 @@ from fusechat.errors import (
 )
 from fusechat.pins import Pins
 from fusechat.plan import build_plan
-from fusechat.plan.messages import MAX_BYTES, ErrorSummary, PlanSummary, StageMessage, StageSummary
+from fusechat.plan.messages import MAX_BYTES, MESSAGE_VERSION, ErrorSummary, PlanSummary, StageMessage, StageSummary
 from fusechat.spec.job import FuseJob
 from fusechat.spec.merge_methods import MERGE_METHODS
 
@@ -68,10 +68,10 @@ def _summary(job: FuseJob) -> PlanSummary:
     noise = random.Random(1)
     stages = []
     for stage in build_plan(job, Pins({}, None, None)).stages:
-        seconds = _HOURS.get(stage.kind, 0.0) * 3600 * noise.uniform(0.5, 2.0) * _GPUS.get(stage.kind, 0)
+        seconds = _HOURS.get(stage.kind.name, 0.0) * 3600 * noise.uniform(0.5, 2.0) * _GPUS.get(stage.kind.name, 0)
         digest = hashlib.sha256(stage.name.encode()).hexdigest()
         stages.append(StageSummary(digest[:12], True, round(seconds)))
-    return PlanSummary(hashlib.sha256(b"plan").hexdigest(), 1, tuple(stages))
+    return PlanSummary(hashlib.sha256(b"plan").hexdigest(), 1, tuple(stages), "f" * 64)
 
 
 def _message(plan: PlanSummary) -> StageMessage:
@@ -156,7 +156,7 @@ _GOOD = json.loads(_message(PlanSummary("a" * 64, 1, (StageSummary("0123456789ab
 @pytest.mark.parametrize(
     "change",
     [
-        {"fusechat": 2},
+        {"fusechat": MESSAGE_VERSION + 1},
         {"fusechat": "progress"},
         {"stage": 1},
         {"digest": "xyz"},

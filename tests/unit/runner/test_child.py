@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fusechat.plan import PlannedStage
 from fusechat.runner.child import Child, Events, Heard, Launcher, Log
 from fusechat.runner.schedule import Task
+from tests.planned_stages import planned_stage
 
-TASK = Task(PlannedStage("prepare", "prepare", {}, digest="0" * 64))
+TASK = Task(planned_stage("prepare", digest="0" * 64))
 
 
 def test_a_log_keeps_its_last_lines_where_no_file_can_be_written(tmp_path: Path) -> None:

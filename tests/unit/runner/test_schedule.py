@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from fusechat.plan import Plan, PlannedStage
-from fusechat.plan.stages import Resources
+from fusechat.plan import Plan, PlannedStage, Resources
 from fusechat.runner.schedule import Machine, Task, gpus_of, startable, tasks_of
+from tests.planned_stages import planned_stage
 
 GIB = 1 << 30
 
 
 def stage(name: str, *needs: str, memory: int = GIB, gpus: int = 0, workers: int = 1) -> PlannedStage:
-    kind: Literal["extract", "prepare"] = "extract" if workers > 1 else "prepare"
+    kind = "extract" if workers > 1 else "prepare"
     resources = Resources(gpus=gpus, memory_bytes=memory)
-    return PlannedStage(name, kind, {}, {}, {n: n for n in needs}, name * 8, workers, resources)
+    return planned_stage(
+        name, kind, inputs={n: n for n in needs}, digest=name * 8, workers=workers, resources=resources
+    )
 
 
 def plan(*stages: PlannedStage) -> Plan:

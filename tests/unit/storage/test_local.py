@@ -126,7 +126,7 @@ if way == "limit":
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limit[1]))
 else:
     (root / "filler").write_bytes(b"f" * 100_000)
-stage = StageDirectory(LocalStorage(root / "store"), "extract-a", "0" * 64)
+stage = StageDirectory(LocalStorage(root / "store"), "extract", "0" * 64)
 writer = stage.writer("one")
 writer.finish_part("0", [writer.put(small, "c0")])
 for operation in (lambda: writer.put(big, "c1"), lambda: stage.storage.write("doc", big.read_bytes())):

@@ -27,7 +27,6 @@ def _is_utf8(value: object) -> bool:
 
 
 MANIFEST = Manifest(
-    stage="extract-a",
     digest="f" * 64,
     kind="extract",
     files=(FileEntry("a1/chunk-0.parquet", 10, "0" * 64), FileEntry("a2/größe.json", 0, "1" * 64)),
@@ -88,7 +87,7 @@ def test_every_truncated_manifest_is_noticed():
 
 
 def test_a_later_format_is_refused_by_name():
-    later = Manifest("a", "b", "c", (), {}, format_version=99)
+    later = Manifest("a", "b", (), {}, format_version=99)
     with pytest.raises(InvalidDataError, match="format 99"):
         parse_manifest(manifest_bytes(later))
 

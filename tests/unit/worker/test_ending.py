@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from fusechat.errors import AcceleratorOutOfMemoryError, InvalidDataError
+from fusechat.plan import Resources
 from fusechat.plan.messages import StageMessage
-from fusechat.plan.stages import PlannedStage, Resources
 from fusechat.worker.container_env import ensure_home_and_tmp
 from fusechat.worker.ending import MESSAGE_PATH, Ending, termination_message
 from fusechat.worker.memory import lack_of_memory_explained
+from tests.planned_stages import planned_stage
 
 FAR_TOO_MUCH = 1 << 55
 """Bytes: more than any machine maps."""
@@ -50,7 +51,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_message_counts_the_accelerators_of_this_pod(file: Path) -> None:
     with termination_message(Ending("fuse-a")) as ending:
-        ending.concerns(PlannedStage("fuse-a", "fuse", {}, digest="0123456789abcdef", resources=Resources(gpus=1000)))
+        ending.concerns(planned_stage("fuse-a", "fuse", digest="0123456789abcdef", resources=Resources(gpus=1000)))
         ending.resumed_from_step = 40
     message = StageMessage.parse(file.read_text())
     assert message is not None
