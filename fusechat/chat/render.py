@@ -43,6 +43,10 @@ class RenderedBatch:
     unlocated: tuple[tuple[int, int], ...]
     """(row, message) of loss-carrying messages that were not located, in rendered rows: they carry no loss."""
 
+    def renderings(self) -> list[Rendering]:
+        """Those that worked, in order."""
+        return [row for row in self.rows if isinstance(row, Rendering)]
+
     def counts(self) -> Counter[Reason]:
         """Dropped rows by reason; messages that were not located count as CannotLocate."""
         counts = Counter(row.reason for row in self.rows if isinstance(row, Dropped))

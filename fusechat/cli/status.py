@@ -118,7 +118,7 @@ def _state(planned: PlannedJob, stage: PlannedStage, chunks: int | None) -> dict
     value |= {"state": str(completeness.state), "reason": completeness.reason}
     manifest = directory.manifest() if completeness.state == "complete" else None
     if manifest:
-        return value | {name: manifest.details[name] for name in FIGURES if name in manifest.details}
+        return value | {name: manifest.details[name] for name in (*FIGURES, "warnings") if name in manifest.details}
     if stage.sharded:
         return value | {"finishedChunks": _finished_chunks(directory), "chunks": chunks}
     if stage.kind.name == "fuse":
@@ -173,6 +173,8 @@ def _print(planned: PlannedJob, stages: list[dict[str, Any]]) -> None:
         if stage["state"] == "damaged":
             text = f"{stage['name']} is damaged: {stage['reason']}; the next run makes it again"
             screen.print(text, style="yellow", soft_wrap=True)
+        for text in stage.get("warnings", ()):
+            screen.print(f"{stage['name']}: {text}", style="yellow", soft_wrap=True, markup=False)
 
 
 def _progress(stage: dict[str, Any]) -> str:

@@ -113,6 +113,8 @@ class ReportData:
     """Model -> its answers."""
     version: str
     readings: Sequence[ReadingSummary] = ()
+    warnings: Sequence[str] = ()
+    """What stages warned of, each with the stage's name."""
 
 
 LABELS = {"fuse-baseline": "CLM only", "fuse-joint": "joint"}

@@ -50,8 +50,10 @@ def _head(data: ReportData) -> str:
         "note",
     )
     made_by = f"Result: {made}. Made by knowledge fusion (FuseChat, arXiv 2402.16107) with fusechat {data.version}."
+    warnings = "".join(html.paragraph(text, "warn") for text in data.warnings)
     return (
-        f'<h1>{html.text(data.job)}</h1>{html.paragraph(made_by, "sub")}<div class="answer">{answer}{rest}{note}</div>'
+        f"<h1>{html.text(data.job)}</h1>{html.paragraph(made_by, 'sub')}{warnings}"
+        f'<div class="answer">{answer}{rest}{note}</div>'
     )
 
 

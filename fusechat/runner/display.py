@@ -54,6 +54,8 @@ class JsonDisplay:
 
     def finished(self, stage: PlannedStage, details: Mapping[str, Any]) -> None:
         """See Observer."""
+        for text in details.get("warnings", ()):
+            self._write("warning", stage.name, message=text)
         self._write("finished", stage.name, seconds=details.get("seconds"), startup=details.get("startupSeconds"))
 
     def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
@@ -169,6 +171,8 @@ class TextDisplay:
         self._remove(stage.name)
         startup, seconds = float(details.get("startupSeconds", 0)), float(details.get("seconds", 0))
         self._line(stage.name, f"done in {duration(seconds)} after {duration(startup)} of start-up")
+        for text in details.get("warnings", ()):
+            self._line(stage.name, f"warning: {text}", style="yellow")
 
     def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
         """See Observer."""

@@ -39,7 +39,8 @@ class DatasetSpec(DataSource):
     text_bytes: Annotated[int, Field(ge=64, le=16_777_216)] = 4096
     """Plain texts longer than this many bytes are cut into several rows, at whitespace where there is any."""
     max_dropped_fraction: Fraction = 0.05
-    """More unusable rows than this share is an error (65); fewer are counted by reason and reported."""
+    """More unusable rows than this share is an error (65), also of the conversations that one model of the job cannot
+    read (its template refuses them, say); fewer are counted by reason and reported."""
 
 
 class ExtractionSpec(SpecObject):
@@ -67,6 +68,10 @@ class AlignmentSpec(SpecObject):
     (MinED), or nothing (EM)."""
     template: Literal["Own", "Pivot"] = "Own"
     """Own: each model reads a conversation in its own chat template. Pivot: in the pivot's, as the release does."""
+    min_teaching_fraction: Fraction = 0.05
+    """A source that has something to teach in a smaller share of the conversations is an error (65): it could not read
+    them, or shares no token with the pivot. 0 allows it. How often it is then picked is another question: below 5%
+    there is a warning."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU workers a source. May be changed at any time, changes no result."""
 

@@ -6,9 +6,14 @@ and `mapping.parquet`, the vocabulary mapping.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fusechat.alignment.align import align_and_count
 from fusechat.alignment.fractions import AlignmentFractions
@@ -18,8 +23,9 @@ from fusechat.alignment.vocabulary import VocabularyMapping, map_vocabulary, sam
 from fusechat.canonical import Json
 from fusechat.parquet import read_representations, read_vocabulary, write_alignments
 from fusechat.plan.kinds.align import AlignParameters, AlignSettings
+from fusechat.stages.teaching import Teaching
 from fusechat.storage.reading import OutputReader
-from fusechat.tables import Representation
+from fusechat.tables import Alignment, Representation
 from fusechat.worker.chunks import complete_if_last, missing_chunks, run_chunks
 from fusechat.worker.clock import Clock
 from fusechat.worker.context import StageContext
@@ -45,7 +51,12 @@ def run(context: Context) -> None:
         if need_mapping:
             _write_mapping(context, mapping)
         run_chunks(context, ALIGNMENTS, missing, _Aligning(context, pivot, source, mapping), clock)
-    complete_if_last(context, [MAPPING, *map(part_of, chunks)], clock, {})
+    complete_if_last(context, [MAPPING, *map(part_of, chunks)], clock, partial(_conclude, context))
+
+
+def _conclude(context: Context, chunks: Sequence[Mapping[str, Any]]) -> Mapping[str, Json]:
+    Teaching.total(chunks).check(context.stage.subject, context.settings.min_teaching_fraction)
+    return {}
 
 
 def _mapping(context: Context, pivot: OutputReader, source: OutputReader, chunks: Sequence[int]) -> VocabularyMapping:
@@ -89,14 +100,25 @@ class _Aligning:
         options = AlignmentOptions(TokenAlignment(parameters.tokens), PartialRule(parameters.partial))
         alignments = []
         fractions = AlignmentFractions()
-        top_k = 0
+        top_k, counts = 0, Counter[str]()
         for pivot, source in _pairs(self.pivot, self.source, number):
             alignment, counted = align_and_count(pivot, source, self.mapping, options)
             alignments.append(alignment)
             fractions += counted
+            counts[_why_silent(source, alignment)] += 1
             top_k = alignment.top_ids.shape[1]
         write_alignments(path, alignments, top_k=top_k)
-        return {"rows": len(alignments), "fractions": fractions.to_json()}
+        silent = {name: counts[name] for name in ("unread", "notFinite", "unaligned")}
+        return {"rows": len(alignments), "fractions": fractions.to_json(), **silent}
+
+
+def _why_silent(source: Representation | None, alignment: Alignment) -> str:
+    """Why the source can teach nothing in a conversation; empty where it can."""
+    if source is None:
+        return "unread"
+    if np.isnan(alignment.nats).any():
+        return "notFinite"
+    return "" if np.isfinite(alignment.top_logprobs).any() else "unaligned"
 
 
 def _write_mapping(context: Context, mapping: VocabularyMapping) -> None:

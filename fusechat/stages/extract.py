@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from fusechat.canonical import Json
-from fusechat.chat.render import ChatTokenizer
+from fusechat.chat.render import ChatTokenizer, RenderedBatch
 from fusechat.chat.vocabulary import vocabulary_of
 from fusechat.extraction.extract import BatchDone, count_non_finite, extract_chunk
 from fusechat.extraction.forward import output_size
@@ -22,6 +24,7 @@ from fusechat.gang.ranks import RankWork, run_ranks
 from fusechat.parquet import read_conversations, write_representations, write_vocabulary
 from fusechat.plan.kinds.extract import ExtractParameters, ExtractSettings
 from fusechat.stages.inference import load_for_inference, model_directory
+from fusechat.stages.teaching import ReadingLimit, dropped_details
 from fusechat.tables import Conversation, Rendering
 from fusechat.worker.chunks import complete_if_last, missing_chunks, run_chunks
 from fusechat.worker.clock import Clock
@@ -45,7 +48,7 @@ def run(context: Context) -> None:
             run_ranks(context, ranks, missing, vocabulary=need_vocabulary)
         else:
             clock = make(context, missing, vocabulary=need_vocabulary)
-    complete_if_last(context, [VOCABULARY, *map(part_of, chunks)], clock, {})
+    complete_if_last(context, [VOCABULARY, *map(part_of, chunks)], clock, partial(_conclude, context))
 
 
 def make(context: Context, chunks: Sequence[int], *, vocabulary: bool) -> Clock:
@@ -56,8 +59,25 @@ def make(context: Context, chunks: Sequence[int], *, vocabulary: bool) -> Clock:
     clock = Clock.start(context.stage)
     if vocabulary and context.writes:
         _write_vocabulary(context, tokenizer, output_size(model))
-    run_chunks(context, REPRESENTATIONS, chunks, _Extraction(context, model, tokenizer), clock)
+    limit = _limit(context, [part.details for part in context.writer().finished_parts().values()])
+    run_chunks(context, REPRESENTATIONS, chunks, _Extraction(context, model, tokenizer, limit), clock)
     return clock
+
+
+def _limit(context: Context, chunks: Sequence[Mapping[str, Any]]) -> ReadingLimit:
+    """With what is known of these chunks."""
+    prepared: Any = context.reader("conversations").manifest.details
+    rows = int(prepared["statistics"]["kept"].get(TRAIN, 0))
+    limit = ReadingLimit(context.stage.subject, rows, context.settings.max_dropped_fraction)
+    for details in chunks:
+        limit.add(details)
+    return limit
+
+
+def _conclude(context: Context, chunks: Sequence[Mapping[str, Any]]) -> Mapping[str, Json]:
+    limit = _limit(context, chunks)
+    limit.check()
+    return {"warnings": limit.warnings()}
 
 
 def run_rank(context: Context, work: RankWork) -> None:
@@ -72,10 +92,15 @@ class _Extraction:
     context: Context
     model: PreTrainedModel
     tokenizer: ChatTokenizer
+    limit: ReadingLimit
 
     def __call__(self, number: int, path: Path) -> Mapping[str, Json]:
         conversations = read_conversations(self.context.reader("conversations").fetch(chunk_name(TRAIN, number)))
-        renderings, dropped = render_all(self.tokenizer, conversations)
+        rendered = self.tokenizer.render_many(conversations)
+        renderings, reasons = rendered.renderings(), reason_counts(rendered)
+        dropped = dropped_details(conversations, rendered.rows, reasons)
+        self.limit.add(dropped)
+        self.limit.check()  # before the model reads what would not be used
         top_k = self.context.parameters.top_k
         representations = extract_chunk(
             self.model,
@@ -90,8 +115,8 @@ class _Extraction:
             "tokens": sum(len(rendering.input_ids) for rendering in renderings),
             "lossTokens": sum(len(rendering.position) for rendering in renderings),
             "cut": sum(len(rendering.input_ids) == self.tokenizer.max_length for rendering in renderings),
-            "dropped": dict(sorted(dropped.items())),
             "notFinite": count_non_finite(representations),
+            **dropped,
         }
 
 
@@ -109,8 +134,12 @@ class _BatchProgress:
 def render_all(tokenizer: ChatTokenizer, conversations: Sequence[Conversation]) -> tuple[list[Rendering], Counter[str]]:
     """The renderings that worked, and how many did not, by reason."""
     rendered = tokenizer.render_many(conversations)
-    renderings = [row for row in rendered.rows if isinstance(row, Rendering)]
-    return renderings, Counter({str(reason): count for reason, count in rendered.counts().items()})
+    return rendered.renderings(), reason_counts(rendered)
+
+
+def reason_counts(rendered: RenderedBatch) -> Counter[str]:
+    """Dropped rows and messages that were not located, by reason."""
+    return Counter({str(reason): count for reason, count in rendered.counts().items()})
 
 
 def _write_vocabulary(context: Context, tokenizer: ChatTokenizer, size: int) -> None:

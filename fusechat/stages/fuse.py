@@ -122,10 +122,18 @@ def _write_examples(context: Context, job: TrainingJob) -> SelectionReport:
         SelectionRule(distillation.selection if distillation else SelectionRule.MIN_CE),
         TargetSettings(loss.tail, loss.temperature),
     )
-    sources = {key: stage.subject for key, stage in context.inputs("source").items()}
-    for key in report.shares.low:
-        context.warn(f"warning: source {sources[key]} is the better teacher in less than 5% of the conversations.")
+    for warning in _warnings(context, report):
+        context.warn(f"warning: {warning}")
     return report
+
+
+def _warnings(context: Context, report: SelectionReport) -> list[str]:
+    sources = {key: stage.subject for key, stage in context.inputs("source").items()}
+    picks = dict(zip(report.shares.names, report.shares.shares, strict=True))
+    return [
+        f"source {sources[key]} is the better teacher in {picks[key]:.1%} of the conversations: it has next to no say."
+        for key in report.shares.low
+    ]
 
 
 def _chunks(reader: OutputReader, prefix: str) -> tuple[Path, ...]:
@@ -158,6 +166,6 @@ def _store(context: Context, job: TrainingJob, report: SelectionReport, clock: C
     for path in sorted(path for path in output.rglob("*") if path.is_file()):
         entries.append(writer.put(path, path.relative_to(output).as_posix(), move=True))
     figures = clock.details() | {"gpuSeconds": replace(clock, gpus=gpus).gpu_seconds() + gpus * earlier}
-    writer.complete(entries, {"training": training, **figures})
+    writer.complete(entries, {"training": training, "warnings": _warnings(context, report), **figures})
     # several times the model's size, and of no more use
     open_checkpoints(job.checkpoints).clear()

@@ -106,7 +106,13 @@ def gather(context: Context) -> ReportData:
         samples={evaluation.model: evaluation.samples for evaluation in evaluations},
         version=__version__,
         readings=[_reading(context, stage) for stage in stages if stage.kind.name == "extract"],
+        warnings=[text for stage in stages for text in _warnings(context, stage)],
     )
+
+
+def _warnings(context: Context, stage: PlannedStage) -> list[str]:
+    details: Any = context.reader(stage.name).manifest.details
+    return [f"{stage.name}: {text}" for text in details.get("warnings", ())]
 
 
 def _in_order(parameters: ReportParameters) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fusechat.canonical import Json
 from fusechat.storage.manifest import Part
@@ -39,14 +40,23 @@ def run_chunks(context: StageContext, prefix: str, missing: Sequence[int], work:
     context.progress(len(missing), max(len(missing), 1), "chunk")
 
 
-def complete_if_last(context: StageContext, parts: Sequence[str], clock: Clock, details: Mapping[str, Json]) -> None:
-    """Writes the manifest if every part is there. A worker looks after its last part, so one sees all."""
+def complete_if_last(
+    context: StageContext,
+    parts: Sequence[str],
+    clock: Clock,
+    conclude: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Json]],
+) -> None:
+    """Writes the manifest if every part is there. A worker looks after its last part, so one sees all.
+
+    `conclude` is given the details of all parts, refuses them with an error or gives what the manifest says of them.
+    """
     writer = context.writer()
     finished = writer.finished_parts()
     if all(part in finished for part in parts):
         wanted = {part: finished[part] for part in parts}
         spent = {"gpuSeconds": round(sum(map(_gpu_seconds, wanted.values())), 3)}
-        writer.complete(details=dict(details) | clock.details() | spent, parts=wanted)
+        details = dict(conclude([part.details for part in wanted.values()]))
+        writer.complete(details=details | clock.details() | spent, parts=wanted)
 
 
 def _gpu_seconds(part: Part) -> float:

@@ -131,8 +131,15 @@ class TestModels:
         self, job: TinyJob, tiny_inputs: Inputs, tmp_path: Path
     ) -> None:
         broken = _with_nan(copied(tiny_inputs, "b", tmp_path / "b"))
-        other = with_model(tiny_inputs, "b", broken).job(job.storage.parent, name="broken", **ONE_TARGET)
-        other.complete()
+        inputs = with_model(tiny_inputs, "b", broken)
+        refused(
+            inputs.job(job.storage.parent, name="broken", **ONE_TARGET).run(), 65, "Source b", "not finite", "align-b"
+        )
+        allowed = {"alignment": {"minTeachingFraction": 0.0}}
+        other = inputs.job(job.storage.parent, name="broken", **ONE_TARGET, **allowed)
+        ran = other.complete()
+        (warning,) = [event for event in ran.events if event["event"] == "warning"]
+        assert (warning["stage"], "source b" in warning["message"]) == ("fuse-b", True)
         parts = [part for part in _manifest(other, "extract-b")["details"]["parts"].values() if "rows" in part]
         rows = sum(part["rows"] for part in parts)
         assert sum(part["notFinite"] for part in parts) == rows > 0
@@ -141,6 +148,28 @@ class TestModels:
         assert shares["shares"] == [1.0, 0.0]
         page = _path(other, "report", "report.html").read_text()
         assert f"The logits of b were not finite in {rows} of {rows} conversations" in page
+
+    @pytest.mark.parametrize("name", ["b", "pivot"])
+    def test_a_model_that_refuses_too_many_conversations_is_an_error(
+        self, name: str, tiny_inputs: Inputs, tmp_path: Path
+    ) -> None:
+        rows = conversations(40)
+        for row in rows[:20]:
+            row["conversations"].insert(0, {"from": "system", "value": "Be brief."})
+        refusing = _refusing_system(copied(tiny_inputs, name, tmp_path / name))
+        data = write_rows(tmp_path / "rows.jsonl", rows)
+        inputs = with_model(Inputs(tiny_inputs.models, data), name, refusing)
+        inputs = Inputs({each: inputs.models[each] for each in ("pivot", "b")}, data)
+        words = (f"{name} cannot read", "TemplateRefused", "System role not supported", "maxDroppedFraction (0.05)")
+        refused(inputs.job(tmp_path, **ONE_TARGET).run(), 65, *words, f"extract-{name}")
+        if name == "b":
+            dataset = {"uri": str(data), "chunkRows": 8, "validationFraction": 0.25, "maxDroppedFraction": 0.6}
+            ran = inputs.job(tmp_path, dataset=dataset, **ONE_TARGET).complete()
+            assert "extract-b" in [event["stage"] for event in ran.events if event["event"] == "warning"]
+            job = inputs.job(tmp_path, dataset=dataset, **ONE_TARGET)
+            said = "extract-b: cannot read "
+            assert said in _path(job, "report", "report.html").read_text().partition("<h2>")[0]
+            assert said in fusechat("status", str(job.file)).output
 
     def test_a_pivot_whose_logits_are_nan_cannot_be_fine_tuned(
         self, job: TinyJob, tiny_inputs: Inputs, tmp_path: Path
@@ -176,6 +205,14 @@ class TestModels:
         write_rows(data / "more.jsonl", conversations(30))
         ran = fusechat("stage", "prepare", "--plan", planned.plan_uri)
         refused(ran, 65, "more.jsonl", "not what it was when the plan was made")
+
+
+def _refusing_system(model: Path) -> Path:
+    """Its template raises on a system prompt, as Gemma's does."""
+    template = model / "chat_template.jinja"
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    template.write_text(refusal + template.read_text())
+    return model
 
 
 def _with_nan(model: Path) -> Path:

@@ -23,7 +23,9 @@ class AlignParameters:
 
 @stage_value
 class AlignSettings:
-    """None."""
+    """When a source has too little to teach."""
+
+    min_teaching_fraction: float
 
 
 def align_name(source: str) -> str:
@@ -38,7 +40,7 @@ def _plan(draft: PlanDraft) -> None:
             KIND,
             align_name(source.name),
             AlignParameters(alignment.tokens, alignment.partial, alignment.vocabulary),
-            AlignSettings(),
+            AlignSettings(alignment.min_teaching_fraction),
             inputs={"pivot": extract_name(draft.spec.pivot.name), "source": extract_name(source.name)},
             subject=source.name,
             workers=alignment.workers,

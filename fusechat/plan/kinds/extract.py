@@ -36,6 +36,8 @@ class ExtractSettings:
     model: InferenceSettings
     template_location: Location | None
     """Of the model that lends its template."""
+    max_dropped_fraction: float
+    """Of the conversations: more that the model cannot read are an error."""
 
 
 def extract_name(model: str) -> str:
@@ -71,6 +73,7 @@ def _plan_model(draft: PlanDraft, model: NamedModel) -> None:
             model.extraction.token_budget or spec.extraction.token_budget,
         ),
         location(lends.model, template_pin) if lends else None,
+        spec.dataset.max_dropped_fraction,
     )
     draft.add(
         KIND,

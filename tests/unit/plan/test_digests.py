@@ -173,6 +173,7 @@ NEUTRAL: Mapping[str, Any] = {
     "dataset.maxDroppedFraction": 0.5,
     "extraction.workers": 7,
     "extraction.tokenBudget": 77,
+    "alignment.minTeachingFraction": 0.5,
     "alignment.workers": 7,
     "fusion.microBatchSize": 1,
     "fusion.saveSteps": 7,

@@ -58,6 +58,7 @@ def test_what_others_wrote_stays_text(report: ReportData, changed: Changed, resu
         results={"models": models, "pairs": results["pairs"]},
         lineage={ATTACK: Lineage(ATTACK, ATTACK, ATTACK)},
         digests={ATTACK: ATTACK},
+        warnings=[ATTACK],
         samples={ATTACK: [SampleAnswer(ATTACK, 0, ATTACK, ATTACK + "\0\x1b[31m")]},
         data=dict(report.data) | {"dropped": {ATTACK: 3}},
         alignments=[replace(report.alignments[0], source=ATTACK, rules={ATTACK: 2})],
