@@ -1,4 +1,4 @@
-"""The guide and the README name commands and options that exist, and links that lead somewhere; examples are valid."""
+"""The pages name commands and options that exist, and links that lead somewhere; examples are valid."""
 
 from __future__ import annotations
 
@@ -14,42 +14,46 @@ from fusechat.cli.main import register
 from fusechat.spec.cluster import PodTemplateOverride
 from fusechat.spec.load import ON_A_CLUSTER, load_job
 from fusechat.spec.warnings import warnings
+from tests.pages import FAILS, HOW_TO, NOT_RUN, ROOT, TUTORIAL, blocks
 
-ROOT = Path(__file__).parents[4]
-PAGES = [ROOT / "README.md", ROOT / "docs/how-to/kubernetes.md"]
+PAGES = [ROOT / "README.md", *TUTORIAL, *HOW_TO]
+LINKED = [ROOT / name for name in ("README.md", "charts/fusechat/README.md", "examples/demo/README.md")]
 EXAMPLES = sorted((ROOT / "examples/cluster").glob("*.yaml"))
 
 
-def commands(text: str) -> list[tuple[str, list[str]]]:
+def commands(page: Path) -> list[tuple[str, list[str]]]:
     """(command, its long options) of every `fusechat ...` in code."""
-    blocks = [block for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M) if not language]
-    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M))
-    lines = [line.partition("  #")[0] for part in [*blocks, *inline] for line in part.splitlines()]
+    code = [block.code.replace("\\\n", " ") for block in blocks(page) if block.language in ("", "sh")]
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.S | re.M))
+    lines = [line.partition("  #")[0] for part in [*code, *inline] for line in part.splitlines()]
     words = [line.split() for line in lines if line.startswith("fusechat ")]
-    return [(found[1], [word for word in found if word.startswith("--")]) for found in words]
+    found = [[word for word in line[1:] if word != "--debug"] for line in words]
+    return [(line[0], [word for word in line if word.startswith("--")]) for line in found]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_options_exist(page: Path) -> None:
     group = typer.main.get_command(register())
-    found = commands(page.read_text("utf-8"))
-    assert len(found) > 5
+    found = commands(page)
+    assert found
     for name, options in found:
         known = {option for parameter in group.commands[name].params for option in parameter.opts}  # type: ignore[attr-defined]
         assert set(options) <= known, (name, options)
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "docs/explanation/architecture.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*TUTORIAL, *HOW_TO], ids=lambda page: page.name)
+def test_a_command_is_run_by_a_test_or_says_why_not(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language in ("sh", "yaml"), block.code
+        assert block.title in ("", FAILS, *NOT_RUN), block.code
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.parent.name))
 def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text("utf-8")
-    titles = {
-        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.M)
-    }
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in titles, target
-        elif "://" not in target:
-            assert (page.parent / target).is_file(), target
+    """Of pages that are no part of the site, whose build checks its own."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target.partition("#")[0]).is_file(), target
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
