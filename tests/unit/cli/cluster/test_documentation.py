@@ -17,7 +17,9 @@ from fusechat.spec.warnings import warnings
 from tests.pages import FAILS, HOW_TO, NOT_RUN, ROOT, TUTORIAL, blocks
 
 PAGES = [ROOT / "README.md", *TUTORIAL, *HOW_TO]
-LINKED = [ROOT / name for name in ("README.md", "charts/fusechat/README.md", "examples/demo/README.md")]
+LINKED = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "charts/fusechat/README.md")
+]
 EXAMPLES = sorted((ROOT / "examples/cluster").glob("*.yaml"))
 
 
@@ -48,7 +50,7 @@ def test_a_command_is_run_by_a_test_or_says_why_not(page: Path) -> None:
         assert block.title in ("", FAILS, *NOT_RUN), block.code
 
 
-@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.parent.name))
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     """Of pages that are no part of the site, whose build checks its own."""
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
