@@ -164,13 +164,13 @@ def _table(uri: str, count: int) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fusechat.cli.models import absolute_uri
     from fusechat.errors import InvalidDataError
+    from fusechat.spec.uris import absolute_uri
     from fusechat.storage.cache import cache_directory
     from fusechat.storage.inputs import fetch
 
     try:
-        file = pq.ParquetFile(_one_file(fetch(absolute_uri(uri), cache_directory(), kind="dataset")))
+        file = pq.ParquetFile(_one_file(fetch(absolute_uri(uri, Path.cwd()), cache_directory(), kind="dataset")))
     except pa.ArrowInvalid as error:
         raise InvalidDataError(f"{uri} is no Parquet file: {error}") from error
     head = next(file.iter_batches(batch_size=max(count, 1)), None)

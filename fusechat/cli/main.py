@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
-from fusechat import __version__
 from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, FuseChatError, UsageError
+from fusechat.extras import missing_extra
+from fusechat.version import __version__
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
@@ -84,6 +85,9 @@ def run(arguments: list[str]) -> int:
         return 0
     except MemoryError as error:
         return _report(_out_of_memory(error), arguments)
+    except ModuleNotFoundError as error:
+        explained = missing_extra(error)
+        return _defect(error) if explained is None else _report(explained, arguments)
     except Exception as error:
         return _defect(error)
     return result if isinstance(result, int) else 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusechat.errors import MissingInputError, UsageError
+from fusechat.spec.uris import absolute_uri
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9][-\w.]*)=(?P<model>.+)", re.DOTALL)
 _STAGE = re.compile(r"/stages/(?P<kind>[^/]+)/(?P<digest>[0-9a-f]{64})(/|$)")
@@ -40,12 +41,7 @@ def model_directory(model: str) -> Path:
 
     if model.endswith((".yaml", ".yml")):
         return _result_of(Path(model))
-    return fetch(absolute_uri(model), cache_directory())
-
-
-def absolute_uri(text: str) -> str:
-    """A plain path as a URI, relative to the working directory; `~` is the home directory."""
-    return text if "://" in text else Path(text).expanduser().resolve().as_uri()
+    return fetch(absolute_uri(model, Path.cwd()), cache_directory())
 
 
 def _result_of(file: Path) -> Path:

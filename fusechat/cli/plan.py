@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fusechat import __version__
 from fusechat.cli.options import JobFile, Json
 from fusechat.cli.output import console, print_facts, print_json, print_yaml, shortened, size, table
+from fusechat.version import __version__
 
 if TYPE_CHECKING:
     from fusechat.cli.planning import PlannedJob

@@ -58,28 +58,14 @@ def _print(planned: PlannedJob, outcome: Outcome, file: Path) -> None:
 
 def execute(planned: PlannedJob, parallel: int | None, *, as_json: bool) -> Outcome:
     """Runs the plan and shows it."""
-    from fusechat.cli import main
+    from fusechat.library import run_plan
     from fusechat.runner.display import JsonDisplay, TextDisplay
-    from fusechat.runner.local import LocalExecutor
-    from fusechat.runner.machine import this_machine
 
-    machine = this_machine(parallel, planned.job.spec.threads)
     with ExitStack() as stack:
         observer: Observer = JsonDisplay()
         if not as_json:
             observer = stack.enter_context(TextDisplay(console(stops=False), len(planned.plan.stages)))
-        executor = LocalExecutor(
-            planned.storage, planned.plan, machine, observer, log_directory(planned), main.run, planned.environment
-        )
-        return executor.run(attempts=planned.job.spec.retry.attempts)
-
-
-def log_directory(planned: PlannedJob) -> Path:
-    """Where the stages' logs of this machine go: beside the outputs, or in the cache for a remote storage."""
-    from fusechat.storage.cache import cache_directory
-
-    key = f"logs/{planned.plan.digest[:12]}"
-    return planned.storage.local_path(key) or cache_directory() / key
+        return run_plan(planned, parallel, observer)
 
 
 def output_uri(planned: PlannedJob, stage: str, name: str) -> str:

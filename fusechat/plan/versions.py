@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fusechat import __version__
 from fusechat.errors import ConfigurationError
 from fusechat.plan.messages import MESSAGE_VERSION
 from fusechat.plan.stages import PLAN_FORMAT_VERSION
+from fusechat.version import __version__
 
 RENDERED_BY = "FUSECHAT_RENDERED_BY"
 """Environment variable of prepare's pod: `rendered_by()` of the operator."""

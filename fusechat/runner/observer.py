@@ -30,3 +30,25 @@ class Observer(Protocol):
 
     def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
         """A process ended with an error; `again`: it will be tried again."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def cached(self, stage: PlannedStage) -> None:
+        """Nothing."""
+
+    def damaged(self, stage: PlannedStage, reason: str) -> None:
+        """Nothing."""
+
+    def started(self, task: Task) -> None:
+        """Nothing."""
+
+    def progressed(self, task: Task, line: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def finished(self, stage: PlannedStage, details: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
+        """Nothing."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from fusechat import __version__
 from fusechat.alignment.fractions import AlignmentFractions
 from fusechat.errors import DamagedInputError
 from fusechat.evaluation.compare import compare
@@ -39,6 +38,7 @@ from fusechat.reporting.data import (
 from fusechat.reporting.page import page
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import RowStatus
+from fusechat.version import __version__
 from fusechat.worker.clock import Clock
 from fusechat.worker.context import StageContext, inputs_of
 from fusechat.worker.layout import (
