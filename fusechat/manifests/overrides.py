@@ -80,7 +80,7 @@ def _pod(spec: Entry, override: PodTemplateOverride) -> dict[str, Any]:
         "serviceAccountName": override.service_account_name,
         "runtimeClassName": override.runtime_class_name,
         "terminationGracePeriodSeconds": override.termination_grace_period_seconds,
-        "affinity": override.affinity,
+        "affinity": override.affinity and _dump(override.affinity),
     }
     value |= {field: item for field, item in replaced.items() if item is not None}
     if override.node_selector:

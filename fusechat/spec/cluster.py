@@ -3,10 +3,11 @@ digest."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
+from fusechat.spec.affinity import Affinity
 from fusechat.spec.base import SpecObject, Uri
 from fusechat.spec.pods import (
     Annotations,
@@ -92,8 +93,8 @@ class PodTemplateOverride(SpecObject):
     """Labels of the nodes to run on."""
     tolerations: Annotated[list[Toleration] | None, Field(max_length=64)] = None
     """Taints to tolerate."""
-    affinity: dict[str, Any] | None = None
-    """Node and pod affinity, as in a pod; checked when the cluster makes the pod."""
+    affinity: Affinity | None = None
+    """Node and pod affinity, as in a pod."""
     volumes: Annotated[list[Volume] | None, Field(max_length=64)] = None
     """Pod volumes, such as a model cache on a PersistentVolumeClaim."""
     volume_mounts: Annotated[list[VolumeMount] | None, Field(max_length=64)] = None

@@ -25,6 +25,9 @@ MAX_CHARACTERS = 1_000_000
 MAX_VALUES = 100_000
 """Aliases can make a small file unfold without end."""
 MAX_DEPTH = 100
+"""Of a file's text, aliases unfolded."""
+MAX_NESTING = 32
+"""Levels of a job; Kubernetes' own objects in it need half of them."""
 
 _RESOLVED = {
     "tag:yaml.org,2002:bool": (
@@ -82,6 +85,29 @@ def dotted(path: Path) -> str:
         else:
             text += f"[{json.dumps(part, ensure_ascii=False)}]"
     return text
+
+
+def too_large(value: Any) -> SpecProblem | None:
+    """What is wrong with a value that no FuseJob needs to be nested or to grow so far. A loop, for recursion is what
+    such a value is about to exhaust."""
+    left: list[tuple[Path, Any]] = [((), value)]
+    for seen, (path, _) in enumerate(_unfolding(left)):
+        if len(path) > MAX_NESTING:
+            message = f"is nested more than {MAX_NESTING} levels deep"
+            return SpecProblem(dotted(path[:6]), message, "Check its brackets.")
+        if seen > MAX_VALUES:
+            return SpecProblem("", f"holds more than {MAX_VALUES:,} values", "No FuseJob is that long.")
+    return None
+
+
+def _unfolding(left: list[tuple[Path, Any]]) -> Iterator[tuple[Path, Any]]:
+    while left:
+        path, item = left.pop()
+        yield path, item
+        if isinstance(item, Mapping):
+            left += [((*path, str(key)), inner) for key, inner in item.items()]
+        elif isinstance(item, list):
+            left += [((*path, place), inner) for place, inner in enumerate(item)]
 
 
 def read_documents(text: str, file: str) -> list[Document]:

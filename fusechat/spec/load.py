@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from fusechat.errors import MissingInputError, NoPermissionError, SpecError, SpecProblem
 from fusechat.spec import fields
-from fusechat.spec.document import Document, dotted, read_documents
+from fusechat.spec.document import Document, dotted, read_documents, too_large
 from fusechat.spec.document import Path as Keys
 from fusechat.spec.job import API_VERSION, KIND, FuseJob
 from fusechat.spec.mistakes import Mistakes
@@ -58,6 +58,8 @@ def broken_on_a_cluster(job: FuseJob) -> list[SpecProblem]:
 
 def validated(document: Document, file: str = "", *, rules: Sequence[Rule] = RULES) -> FuseJob:
     """The job that a document describes. Raises SpecError with every mistake, sorted by line."""
+    if problem := too_large(document.value):
+        raise _spec_error([*document.problems, problem], file)
     value = _as_the_cluster_prunes(document.value)
     try:
         job = FuseJob.model_validate(value, by_alias=True, by_name=False)

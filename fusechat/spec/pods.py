@@ -1,5 +1,5 @@
-"""Parts of a pod that a FuseJob may set, in Kubernetes' own words. Closed and bounded, but for two: a volume's source
-and affinity are Kubernetes' own large objects and are checked by the cluster when it makes the pod."""
+"""Parts of a pod that a FuseJob may set, in Kubernetes' own words. Closed and bounded, but for a volume's source:
+that is one of Kubernetes' own large objects, of which only depth and size are checked before the pod is made."""
 
 from __future__ import annotations
 

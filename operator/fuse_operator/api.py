@@ -7,12 +7,12 @@ watches. `Writer` is the only one that changes anything, and it asks first wheth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import kubernetes.client
 
+from fuse_operator.decoding import loads
 from fuse_operator.model import Object, Propagation
 from fuse_operator.resources import RESOURCES, Kind, name_of, namespace_of, uid_of
 
@@ -66,8 +66,8 @@ class Connection:
         return data
 
     def read(self, path: str, query: Mapping[str, str] | None = None, *, seconds: float = _READ_SECONDS) -> Any:
-        """GET of JSON."""
-        return json.loads(self.request("GET", path, query=query, seconds=seconds))
+        """GET of JSON. ApiError also for an answer that is none, as a proxy may give it."""
+        return _json(self.request("GET", path, query=query, seconds=seconds))
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """One object, or None if there is none."""
@@ -166,7 +166,7 @@ class Writer:
         self._may_write()
         code = 200
         try:
-            answer: Object = json.loads(
+            answer: Object = _json(
                 self._connection.request(
                     method, path, query=query, body=body, content_type=content_type, seconds=self._seconds
                 )
@@ -183,10 +183,17 @@ def _uncounted(_verb: str, _kind: str, _code: int) -> None:
     return None
 
 
+def _json(data: bytes) -> Any:
+    try:
+        return loads(data)
+    except ValueError as error:
+        raise ApiError(0, "Unreadable", f"The answer is no JSON: {error}") from error
+
+
 def _error(code: int, data: bytes) -> ApiError:
     """From the Status object that the API server sends; a proxy in between may send anything."""
     try:
-        status = json.loads(data)
+        status = loads(data)
         return ApiError(code, str(status.get("reason", "")), str(status.get("message", "")))
     except (ValueError, AttributeError):
         return ApiError(code, "", data[:500].decode(errors="replace"))

@@ -6,12 +6,12 @@ the operator uses and none on Secrets, does a replica lead.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fuse_operator.api import ApiError, Connection
+from fuse_operator.decoding import loads
 from fuse_operator.model import Object
 from fuse_operator.permissions import IN_LEASE_NAMESPACE, IN_SERVED_NAMESPACES, Permission
 from fuse_operator.resources import RESOURCES
@@ -112,7 +112,7 @@ def _allowed(connection: Connection, group: str, resource: str, verb: str, names
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes | {"namespace": namespace, "name": name}},
     }
-    answer = json.loads(connection.request("POST", _REVIEWS, body=review, seconds=_SECONDS))
+    answer = loads(connection.request("POST", _REVIEWS, body=review, seconds=_SECONDS))
     return bool(answer["status"]["allowed"])
 
 

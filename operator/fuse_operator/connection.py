@@ -6,12 +6,15 @@ KUBECONFIG where it is set, else the pod's service account, else ~/.kube/config.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import kopf
 import kubernetes.client
 import kubernetes.config
 
+from fuse_operator.decoding import CutResponse
 from fusechat.errors import ConfigurationError
 
 _config: Any = kubernetes.config
@@ -56,6 +59,26 @@ def login() -> kopf.ConnectionInfo:
         private_key_path=configuration.key_file,
         proxy_url=_proxy(configuration),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(kopf.AiohttpSession):
+    """kopf's access by our session. Equal where the credentials are: kopf ends when it gets refused ones again."""
+
+    aiohttp_session: aiohttp.ClientSession = field(compare=False)
+    credentials: kopf.ConnectionInfo
+
+
+def session(info: kopf.ConnectionInfo) -> Session:
+    """As kopf makes one itself, but that what is nested too deeply does not end the watches. In an event loop."""
+    made = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+        headers=info.as_http_headers(),
+        proxy=info.proxy_url,
+        trust_env=info.trust_env,
+        response_class=CutResponse,
+    )
+    return Session(server=info.server, aiohttp_session=made, credentials=info)
 
 
 def _proxy(configuration: Any) -> str | None:

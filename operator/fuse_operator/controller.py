@@ -18,12 +18,14 @@ from fuse_operator.api import ApiError, Connection, Writer
 from fuse_operator.cache import Cache
 from fuse_operator.job_warnings import JobName
 from fuse_operator.leader import NotLeadingError
-from fuse_operator.logs import fields
+from fuse_operator.logs import brief, fields
 from fuse_operator.metrics import Metrics
 from fuse_operator.model import Decision, Event, LogProgress, Object, Observed
 from fuse_operator.polling import Poller
 from fuse_operator.progress import Pod
+from fuse_operator.quarantine import Quarantine
 from fuse_operator.queue import WorkQueue
+from fuse_operator.reconcile import reasons
 from fuse_operator.resources import Key, is_being_deleted, key_of, uid_of
 from fusechat.manifests.settings import WorkerSettings
 
@@ -53,6 +55,7 @@ class Controller:
         metrics: Metrics,
         logs: Poller[Pod, LogProgress] | None,
         warnings: Poller[JobName, tuple[str, str]],
+        quarantine: Quarantine,
         synced: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,6 +68,7 @@ class Controller:
         self._metrics = metrics
         self._logs = logs
         self._warnings = warnings
+        self._quarantine = quarantine
         self._synced = synced
         self._clock = clock
         self._actor = Actor(connection, writer, cache, clock)
@@ -84,8 +88,10 @@ class Controller:
             self._pass(fusejob)
         except Exception as error:
             if _is_defect(error):  # else only our log would say why nothing happens
-                self._tell(fusejob, Event("Warning", "InternalError", f"{type(error).__name__}: {error}"))
+                self._quarantine.add(key)
+                self._tell(fusejob, Event("Warning", reasons.INTERNAL_ERROR, brief(error)))
             raise
+        self._quarantine.release(key)
 
     def _pass(self, fusejob: Object) -> None:
         key = key_of(fusejob)
@@ -131,9 +137,9 @@ class Controller:
     def _tell(self, fusejob: Object, event: Event) -> None:
         try:
             kubernetes_events.tell(self._connection, self._writer, fusejob, event, datetime.now(UTC))
-        except (ApiError, NotLeadingError) as error:  # an Event is not worth another look
+        except Exception as error:  # an Event is not worth another look
             namespace, name = key_of(fusejob)
-            _log.warning("an event was not told", extra=fields(namespace=namespace, name=name, reason=str(error)))
+            _log.warning("failed to record event", extra=fields(namespace=namespace, name=name, reason=brief(error)))
 
     def _write_status(self, fusejob: Object, status: Object, *, urgent: bool) -> bool:
         """Writes it, or puts it off. Whether it is written."""
@@ -164,6 +170,7 @@ class Controller:
             self._cache.put("FuseJob", found)
 
     def _forget(self, key: Key) -> None:
+        self._quarantine.release(key)
         self._warnings.want(key, {})
         if self._logs is not None:
             self._logs.want(key, {})

@@ -16,6 +16,7 @@ from fuse_operator import connection
 from fuse_operator.cache import Cache, key_for
 from fuse_operator.freshness import Freshness
 from fuse_operator.model import Object
+from fuse_operator.quarantine import Quarantine
 from fuse_operator.resources import RESOURCES, WATCHED, Key, Kind, selector_of, uid_of, version_of
 from fuse_operator.stateless import NoDiffBase, NoProgress
 
@@ -33,12 +34,14 @@ class Informer:
         enqueue: Callable[[Key], None],
         listed_anew: Callable[[], None],
         count: Callable[[Kind], None],
+        quarantine: Quarantine,
     ) -> None:
         self._cache = cache
         self._freshness = freshness
         self._enqueue = enqueue
         self._listed_anew = listed_anew
         self._count = count
+        self._quarantine = quarantine
 
     def run(self, namespaces: Sequence[str]) -> None:
         """Watches these, or with none named the whole cluster, until SIGTERM or SIGINT comes. Raises what makes the
@@ -74,7 +77,11 @@ class Informer:
 
     def _handler(self, kind: Kind) -> Callable[..., Any]:
         async def handle(event: Any, **_: Any) -> None:  # kopf passes twenty more
-            self._received(kind, event["type"], cast(Object, event["object"]))
+            value = cast(Object, event["object"])
+            try:
+                self._received(kind, event["type"], value)
+            except Exception as error:  # kopf would only log it
+                self._quarantine.unreadable(kind, value, error)
 
         return handle
 
@@ -91,8 +98,8 @@ class Informer:
             self._enqueue(key)
 
 
-async def _login(**_: Any) -> kopf.ConnectionInfo:
-    return connection.login()
+async def _login(**_: Any) -> kopf.AiohttpSession:
+    return connection.session(connection.login())
 
 
 def _settings() -> kopf.OperatorSettings:

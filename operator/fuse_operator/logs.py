@@ -9,11 +9,18 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 LogFormat = Literal["json", "text"]
+_BRIEF = 1000
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
     """For a logging call's `extra`."""
     return {"fields": values}
+
+
+def brief(error: BaseException) -> str:
+    """An error in one short line: what it quotes may be as large as whatever caused it."""
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}..."
 
 
 class JsonFormatter(logging.Formatter):

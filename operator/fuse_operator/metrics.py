@@ -11,6 +11,8 @@ fusechat_queue_depth                         FuseJobs that wait to be looked at 
 fusechat_api_writes_total{verb,kind,code}    writes to the API server; code 0: no answer
 fusechat_reads_total{what,outcome}           reads of logs and of Jobs' warnings
 fusechat_watch_events_total{kind}            events received
+fusechat_unreadable_objects_total{kind}      objects of lists and watches that are not as objects are; left out
+fusechat_fusejobs_quarantined                FuseJobs that a defect keeps from being decided
 fusechat_watch_missed_total                  objects that a list found and no watch had told of
 fusechat_namespaces_refusing                 namespaces to serve that cannot be listed, and so are not served
 fusechat_is_leader                           1 where this replica acts
@@ -43,6 +45,7 @@ class Metrics:
         self.reads = self._counter("reads", "Reads of logs and warnings.", "what", "outcome")
         self.watch_events = self._counter("watch_events", "Events received.", "kind")
         self.watch_missed = self._counter("watch_missed", "Objects that a list found and no watch had told of.")
+        self.unreadable_objects = self._counter("unreadable_objects", "Objects that could not be read.", "kind")
         self.reconcile_seconds = Histogram(
             "fusechat_reconcile_seconds", "One look at a FuseJob, writes included.", registry=self.registry
         )
@@ -57,7 +60,7 @@ class Metrics:
 
     def status_changed(self, old: Object, new: Object) -> None:
         """What the difference of two statuses of a FuseJob adds to the counters."""
-        before = {stage["name"]: stage for stage in old.get("stages") or ()}
+        before = {stage["name"]: stage for stage in _stages(old) if "name" in stage}
         for stage in new.get("stages") or ():
             known = before.get(stage["name"], {})
             for field, counter in (
@@ -66,7 +69,7 @@ class Metrics:
                 ("preemptions", self.preemptions),
                 ("attempt", self.stage_failures),
             ):
-                more = (stage.get(field) or 0) - (known.get(field) or 0)
+                more = _number(stage.get(field)) - _number(known.get(field))
                 if more > 0:
                     counter.inc(more)
 
@@ -85,15 +88,33 @@ class FuseJobCollector:
         """Both gauges."""
         if not self._leads():
             return
-        statuses = [job.get("status") or {} for key in self._cache.keys() if (job := self._cache.fusejob(key))]  # noqa: SIM118
+        statuses = [_mapping(job.get("status")) for key in self._cache.keys() if (job := self._cache.fusejob(key))]  # noqa: SIM118
         yield _gauge("fusejobs", "FuseJobs by condition that is True.", "condition", _conditions(statuses))
-        states = (stage.get("state", "") for status in statuses for stage in status.get("stages") or ())
+        states = (str(stage.get("state", "")) for status in statuses for stage in _stages(status))
         yield _gauge("stages", "Stages by state.", "state", states)
+
+
+def _mapping(value: Any) -> Object:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int | float) else 0
+
+
+def _list_of(status: Object, field: str) -> list[Object]:
+    """Somebody else may have written the status: what is not as the operator writes it is not counted."""
+    values = status.get(field)
+    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
+
+
+def _stages(status: Object) -> list[Object]:
+    return _list_of(status, "stages")
 
 
 def _conditions(statuses: Iterable[Any]) -> Iterator[str]:
     for status in statuses:
-        holding = [each["type"] for each in status.get("conditions") or () if each.get("status") == "True"]
+        holding = [str(each.get("type")) for each in _list_of(status, "conditions") if each.get("status") == "True"]
         yield from holding or ["None"]
 
 

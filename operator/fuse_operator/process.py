@@ -26,6 +26,7 @@ from fuse_operator.metrics import FuseJobCollector, Metrics
 from fuse_operator.model import LogProgress
 from fuse_operator.polling import Poller
 from fuse_operator.progress import Pod
+from fuse_operator.quarantine import Quarantine
 from fuse_operator.queue import WorkQueue
 from fuse_operator.relist import Relister
 from fuse_operator.resources import RESOURCES, Key
@@ -56,6 +57,7 @@ class OperatorProcess:
         self._queue: WorkQueue[Key] = WorkQueue()
         self._logs = self._log_poller() if settings.log_progress else None
         self._warnings = self._warning_poller()
+        quarantine = Quarantine(self._metrics)
         self._controller = Controller(
             reconcile,
             settings.worker,
@@ -71,6 +73,7 @@ class OperatorProcess:
             metrics=self._metrics,
             logs=self._logs,
             warnings=self._warnings,
+            quarantine=quarantine,
             synced=self._synced,
         )
         self._workers = Workers(self._queue, self._controller.look, self._metrics, settings.workers)
@@ -80,6 +83,7 @@ class OperatorProcess:
             self._freshness,
             self._queue.add,
             self._metrics.watch_missed.inc,
+            quarantine,
             start_again=self._start_again,
             namespaces=settings.namespaces,
             seconds=settings.relist_seconds,
@@ -90,6 +94,7 @@ class OperatorProcess:
             self._queue.add,
             self._relister.request,
             lambda kind: self._metrics.watch_events.labels(kind).inc(),
+            quarantine,
         )
         self._election = Election(
             settings.lease, self._configuration, self._leadership, on_won=self._won, on_lost=self._lost

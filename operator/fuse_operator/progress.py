@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from fuse_operator.api import Connection
 from fuse_operator.model import LogProgress, Object, Observed
+from fuse_operator.reconcile.pod_view import PodView
 from fuse_operator.resources import RESOURCES, name_of, namespace_of, uid_of
 
 CONTAINER = "stage"
@@ -35,7 +36,7 @@ def pods_with_progress(observed: Observed) -> dict[str, Pod]:
     found = {}
     for pod in observed.pods:
         owner = _owner_uid(pod)
-        if owner in jobs and pod.get("status", {}).get("phase") == "Running" and _index(pod) == 0:
+        if owner in jobs and pod.get("status", {}).get("phase") == "Running" and PodView(pod).index == 0:
             found[owner] = Pod(namespace_of(pod), name_of(pod))
     return found
 
@@ -58,7 +59,7 @@ def newest(lines: Iterable[bytes]) -> LogProgress | None:
 def _parse(line: bytes) -> LogProgress | None:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or value.get("fusechat") != "progress":
         return None
@@ -73,11 +74,6 @@ def _tells_by_log(job: Object) -> bool:
     """Single pods, and gangs: the indexed Jobs in which no index is tried again alone."""
     spec = job.get("spec", {})
     return spec.get("completionMode") != "Indexed" or spec.get("backoffLimitPerIndex") is None
-
-
-def _index(pod: Object) -> int:
-    annotations = pod["metadata"].get("annotations") or {}
-    return int(annotations.get("batch.kubernetes.io/job-completion-index", 0))
 
 
 def _owner_uid(pod: Object) -> str:

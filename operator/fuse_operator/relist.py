@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from fuse_operator.api import ApiError, Connection
 from fuse_operator.cache import Cache, key_for
 from fuse_operator.freshness import Freshness
-from fuse_operator.logs import fields
+from fuse_operator.logs import brief, fields
 from fuse_operator.model import Object
+from fuse_operator.quarantine import Quarantine
 from fuse_operator.resources import WATCHED, Key, Kind, selector_of, uid_of
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Relister:
         freshness: Freshness,
         enqueue: Callable[[Key], None],
         missed: Callable[[int], None],
+        quarantine: Quarantine,
         *,
         start_again: Callable[[str], None],
         namespaces: Sequence[str],
@@ -43,6 +45,7 @@ class Relister:
         self._freshness = freshness
         self._enqueue = enqueue
         self._missed = missed
+        self._quarantine = quarantine
         self._start_again = start_again
         self._namespaces: Sequence[str | None] = namespaces or (None,)
         self._versions: dict[Kind, int] = {}
@@ -112,14 +115,22 @@ class Relister:
         news = version = 0
         for page, taken_at in self._connection.pages(kind, namespace, **query):
             version = taken_at
-            present.update(uid_of(value) for value in page)
-            news += sum(self._tell(kind, value) for value in page if self._cache.put(kind, value))
+            news += sum(self._put(kind, value, present) for value in page)
         self._check_version(kind, version)
         news += sum(self._tell(kind, value) for value in self._cache.drop_missing(kind, namespace, present, version))
         if news and self._freshness.synced:
             self._missed(news)
             _log.info("the list knew more than the watch", extra=fields(kind=kind, objects=news))
         return news
+
+    def _put(self, kind: Kind, value: Object, present: set[str]) -> int:
+        """How much was news. One object that cannot be read must not keep all others from being listed."""
+        try:
+            present.add(uid_of(value))
+            return self._tell(kind, value) if self._cache.put(kind, value) else 0
+        except Exception as error:
+            self._quarantine.unreadable(kind, value, error)
+            return 0
 
     def _check_version(self, kind: Kind, version: int) -> None:
         """Versions only grow, unless the cluster's store was restored from a backup. Then everything there is looks
@@ -140,7 +151,7 @@ class Relister:
                 self._wanted.clear()
             try:
                 self.list_all()
-            except (ApiError, ValueError, KeyError) as error:
-                _log.warning("listing failed", extra=fields(reason=str(error)))
+            except (ApiError, ValueError, KeyError, TypeError) as error:
+                _log.warning("listing failed", extra=fields(reason=brief(error)))
                 self._stopped.wait(_AFTER_FAILURE_SECONDS)
                 self._wanted.set()

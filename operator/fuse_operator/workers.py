@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fuse_operator.acting import LookAgainError
 from fuse_operator.api import ApiError
 from fuse_operator.leader import NotLeadingError
-from fuse_operator.logs import fields
+from fuse_operator.logs import brief, fields
 from fuse_operator.metrics import Metrics
 from fuse_operator.queue import WorkQueue
 from fuse_operator.resources import Key
@@ -59,6 +59,5 @@ class Workers:
         if level > logging.INFO:
             self._metrics.reconcile_errors.inc()
         delay = self._queue.retry(key)
-        reason = f"{type(error).__name__}: {error}"
-        what = fields(namespace=key[0], name=key[1], reason=reason, again_in=f"{delay:.1f}s")
+        what = fields(namespace=key[0], name=key[1], reason=brief(error), again_in=f"{delay:.1f}s")
         _log.log(level, "looking again", extra=what, exc_info=level >= logging.ERROR)

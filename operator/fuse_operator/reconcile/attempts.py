@@ -200,7 +200,8 @@ def failure_of(pod: PodView) -> Failure:
     permanent = code in PERMANENT_EXIT_CODES
     message = pod.message
     if message is not None and message.error is not None:
-        return Failure(message.error.reason, message.error.message, permanent, message.error.damaged)
+        reason = message.error.reason or reasons.BY_EXIT_CODE.get(code, reasons.CRASHED)
+        return Failure(reason, message.error.message, permanent, message.error.damaged)
     if pod.terminated is not None and pod.terminated.out_of_memory:
         text = (
             f"The pod {pod.name} used more memory than its limit. Raise it in podTemplateOverrides, or let the stage "

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from fuse_operator.reconcile.raw import ChildView, Said, annotations_of, condition_of, label_of
+from fuse_operator.reconcile.raw import ChildView, Said, annotations_of, condition_of, label_of, number_in
 from fuse_operator.reconcile.times import moment
 from fusechat.manifests import names
 
@@ -25,8 +25,7 @@ class JobView(ChildView):
     @cached_property
     def run(self) -> int:
         """Number of the run; -1 if it bears none."""
-        text = label_of(self.raw, names.ATTEMPT)
-        return int(text) if text.isascii() and text.isdigit() else -1
+        return number_in(label_of(self.raw, names.ATTEMPT), -1)
 
     @cached_property
     def template(self) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from fuse_operator.reconcile.raw import ChildView, Said, annotations_of, condition_of, label_of
+from fuse_operator.reconcile.raw import ChildView, Said, annotations_of, clamped, condition_of, label_of, number_in
 from fuse_operator.reconcile.times import moment
-from fusechat.plan.messages import StageMessage
+from fusechat.plan.messages import MAX_BYTES, StageMessage, StageSummary
 
 CONTAINER = "stage"
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
@@ -26,6 +26,10 @@ PULL_FAILURES = frozenset(
 )
 CONFIG_FAILURES = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"})
 KUBELET = "TerminationByKubelet"
+REASON, MESSAGE = 128, 1024
+"""Characters of a stage's reason and message."""
+MOST = 2**40
+"""Of a number that a process tells: steps, or accelerator seconds."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ class PodView(ChildView):
     @cached_property
     def index(self) -> int:
         """Completion index; 0 where it has none."""
-        text = str(annotations_of(self.raw).get(COMPLETION_INDEX) or label_of(self.raw, COMPLETION_INDEX) or "0")
-        return int(text) if text.isascii() and text.isdigit() else 0
+        text = str(annotations_of(self.raw).get(COMPLETION_INDEX) or label_of(self.raw, COMPLETION_INDEX))
+        return number_in(text, 0)
 
     @cached_property
     def phase(self) -> str:
@@ -92,15 +96,17 @@ class PodView(ChildView):
         return Terminated(
             int(state.get("exitCode", 0)),
             str(state.get("reason", "")),
-            str(state.get("message", "")),
+            clamped(str(state.get("message", "")), MAX_BYTES),
             moment(state.get("startedAt")),
             moment(state.get("finishedAt")),
         )
 
     @cached_property
     def message(self) -> StageMessage | None:
-        """What the stage's process said when it ended; None for logs and for nothing."""
-        return StageMessage.parse(self.terminated.text) if self.terminated else None
+        """What the stage's process said when it ended; None for logs and for nothing. It may be any image's, so each
+        field is held to what the status can take."""
+        said = StageMessage.parse(self.terminated.text) if self.terminated else None
+        return said and _clamped(said)
 
     @cached_property
     def waiting(self) -> Said | None:
@@ -160,6 +166,21 @@ class PodView(ChildView):
     @cached_property
     def _status(self) -> Mapping[str, Any]:
         return self.raw.get("status") or {}
+
+
+def _clamped(message: StageMessage) -> StageMessage:
+    error, plan, step = message.error, message.plan, message.resumed_from_step
+    return replace(
+        message,
+        gpu_seconds=min(message.gpu_seconds, MOST),
+        resumed_from_step=None if step is None else min(step, MOST),
+        error=error and replace(error, reason=clamped(error.reason, REASON), message=clamped(error.message, MESSAGE)),
+        plan=plan and replace(plan, stages=tuple(map(_clamped_stage, plan.stages))),
+    )
+
+
+def _clamped_stage(stage: StageSummary) -> StageSummary:
+    return replace(stage, gpu_seconds=min(stage.gpu_seconds, MOST))
 
 
 def _named(containers: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+MOST = 100_000
+"""Completions of an Indexed Job."""
+
 
 def read(text: str) -> frozenset[int]:
-    """Inverse of `written`. Empty for what it did not write."""
+    """Inverse of `written`. Empty for what it did not write, such as more workers than a Job can have."""
     numbers: set[int] = set()
     try:
         for part in filter(None, text.split(",")):
             first, _, last = part.partition("-")
+            if int(last or first) >= MOST:
+                return frozenset()
             numbers.update(range(int(first), int(last or first) + 1))
     except ValueError:
         return frozenset()

@@ -12,6 +12,8 @@ from fuse_operator.model import Object
 from fuse_operator.reconcile.times import moment
 from fusechat.manifests import names
 
+_DIGITS = 9
+
 
 @dataclass(frozen=True)
 class Said:
@@ -20,6 +22,17 @@ class Said:
     reason: str
     message: str
     at: datetime | None = None
+
+
+def clamped(text: str, limit: int) -> str:
+    """What a process wrote, as a status can hold it: no longer, and without halves of characters, which the API server
+    would replace."""
+    return text[:limit].encode("utf-8", "replace").decode()
+
+
+def number_in(text: str, default: int) -> int:
+    """A whole number of a label or annotation; the default for what is none, or too large for one that we wrote."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else default
 
 
 def owned_by(item: Object, uid: str) -> bool:

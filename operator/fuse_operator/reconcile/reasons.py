@@ -36,6 +36,8 @@ DEADLINE_EXCEEDED = "DeadlineExceeded"
 """The job was active longer than `spec.activeDeadlineSeconds`."""
 PLANNED = "Planned"
 """Event: a plan was adopted."""
+INTERNAL_ERROR = "InternalError"
+"""Event: a defect keeps the operator from deciding about it. It is set apart, and tried again on every change."""
 
 # Of a stage that waits
 STARTING = "Starting"

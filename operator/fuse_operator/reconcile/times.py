@@ -22,9 +22,12 @@ def text_of(time: datetime) -> str:
 
 
 def after(text: str | None, seconds: float) -> datetime | None:
-    """That long after a time in a status."""
+    """That long after a time in a status; None where that is never."""
     start = moment(text)
-    return None if start is None else start + timedelta(seconds=seconds)
+    try:
+        return None if start is None else start + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
 
 
 def seconds_until(time: datetime, now: datetime) -> float:

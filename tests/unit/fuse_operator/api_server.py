@@ -49,6 +49,8 @@ class ApiServer:
         """Paths."""
         self.fault: Callable[[Request], tuple[int, str] | None] = lambda _request: None
         self.has_crd = True
+        self.verbatim: dict[bytes, bytes] = {}
+        """Parts of answers -> what is sent in their place, such as what Python cannot write."""
         self._uids = 0
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -212,6 +214,8 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
         def _send(self, code: int, body: bytes) -> None:
+            for part, sent in server.verbatim.items():
+                body = body.replace(part, sent)
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -15,6 +15,7 @@ from fuse_operator.controller import Controller
 from fuse_operator.metrics import Metrics
 from fuse_operator.model import Create
 from fuse_operator.polling import Poller
+from fuse_operator.quarantine import Quarantine
 from fuse_operator.queue import WorkQueue
 from fuse_operator.reconcile import reconcile
 from fuse_operator.resources import Key
@@ -46,6 +47,11 @@ class Bench:
     controller: Controller
     clock: Clock
     errors: list[Exception]
+    metrics: Metrics
+
+    def metric(self, name: str) -> float | None:
+        """One without labels."""
+        return self.metrics.registry.get_sample_value(name)
 
     def run(self, seconds: float) -> int:
         """As a worker does, for so long by the clock; how many looks that were."""
@@ -121,13 +127,14 @@ def bench(*sources: str, before: str = "extract-a", **more: Any) -> Iterator[Ben
         writer=Writer(connection, may_write=lambda: None, seconds=60, count=metrics.wrote),
         metrics=metrics,
         logs=None,
+        quarantine=Quarantine(metrics),
         warnings=Poller("warnings", lambda _job: None, queue.add, first_seconds=1.0, seconds=1.0, last_seconds=1.0),
         synced=lambda _namespace: True,
         clock=clock,
     )
     queue.add(KEY)
     try:
-        yield Bench(server, cache, queue, controller, clock, [])
+        yield Bench(server, cache, queue, controller, clock, [], metrics)
     finally:
         server.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from fuse_operator.reconcile import reasons
 
 from tests.unit.fuse_operator.bench import Bench, bench, stage_of
 
@@ -23,8 +24,9 @@ def test_a_look_that_a_defect_ends_is_told_and_tried_again(one: Bench) -> None:
     looks = one.run(10)
     assert looks == len(one.errors) >= 3
     assert isinstance(one.errors[0], ValueError)
+    assert one.metric("fusechat_fusejobs_quarantined") == 1
     ((reason, message),) = one.events()
-    assert reason == "InternalError"
+    assert reason == reasons.INTERNAL_ERROR
     assert message == f"ValueError: {one.errors[0]}"
     (event,) = one.server.all("Event")
     assert (event["type"], event["count"]) == ("Warning", looks)
@@ -33,6 +35,7 @@ def test_a_look_that_a_defect_ends_is_told_and_tried_again(one: Bench) -> None:
     one.errors.clear()
     one.run(60)
     assert one.errors == []
+    assert one.metric("fusechat_fusejobs_quarantined") == 0
 
 
 @pytest.mark.parametrize("code", [413, 422])

@@ -155,3 +155,20 @@ def test_both_clients_go_through_the_proxy_of_the_kubeconfig(server: ApiServer, 
     server.put("FuseJob", fusejob(spec(), namespace="a"))
     operator = start(**{"server": "http://api.invalid", "proxy-url": server.url})
     operator.wait_for(lambda: bool(server.all("Job")) and bool(server.watches))
+
+
+def test_one_fusejob_that_is_nested_too_deeply_harms_no_other(server: ApiServer, start: Callable[..., Started]) -> None:
+    server.verbatim = {b'"DEEP"': b'{"a":' * 5000 + b"1" + b"}" * 5000}
+    deep = spec(podTemplateOverrides=[{"stages": ["*"], "affinity": "DEEP"}])
+    server.put("FuseJob", fusejob(deep, name="deep", namespace="a", uid="uid-deep"))
+    server.put("FuseJob", fusejob(spec(), namespace="b", uid="uid-b"))
+    operator = start()
+
+    def failed() -> bool:
+        (found,) = [each for each in server.all("FuseJob") if each["metadata"]["name"] == "deep"]
+        conditions = found["status"].get("conditions", [])
+        return any(each["type"] == "Failed" and each["reason"] == "InvalidSpec" for each in conditions)
+
+    operator.wait_for(lambda: bool(server.all("Job")) and failed())
+    assert {job["metadata"]["namespace"] for job in server.all("Job")} == {"b"}
+    assert operator.end() == 0

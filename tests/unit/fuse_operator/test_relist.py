@@ -9,6 +9,8 @@ import pytest
 from fuse_operator.api import ApiError, Connection
 from fuse_operator.cache import Cache
 from fuse_operator.freshness import Freshness
+from fuse_operator.metrics import Metrics
+from fuse_operator.quarantine import Quarantine
 from fuse_operator.relist import Relister
 
 from tests.unit.fuse_operator.api_server import ApiServer, Request
@@ -20,6 +22,7 @@ class Lists:
 
     def __init__(self, *namespaces: str) -> None:
         self.server, self.cache, self.freshness = ApiServer(), Cache(), Freshness(100)
+        self.metrics = Metrics()
         self.enqueued: list[tuple[str, str]] = []
         self.again: list[str] = []
         self.relister = Relister(
@@ -28,6 +31,7 @@ class Lists:
             self.freshness,
             self.enqueued.append,
             lambda _count: None,
+            Quarantine(self.metrics),
             start_again=self.again.append,
             namespaces=namespaces,
             seconds=300,
@@ -115,3 +119,20 @@ def test_versions_that_go_back_make_the_process_begin_anew(lists: Lists) -> None
     lists.server.version -= 1
     lists.relister.list_all()
     assert "went back from 1012 to 1011" in lists.again[0]
+
+
+def test_an_object_that_cannot_be_read_is_left_out_of_a_list_and_counted(lists: Lists) -> None:
+    nonsense = fusejob(spec(), namespace="a", name="nonsense", uid="uid-nonsense")
+    made = lists.server.put("FuseJob", nonsense)
+    made["metadata"]["resourceVersion"] = "nonsense"
+    lists.relister.list_all()
+    assert lists.cache.keys() == [("a", "job"), ("b", "job")]
+    assert lists.metrics.unreadable_objects.labels("FuseJob")._value.get() == 1
+
+
+def test_an_object_that_is_nested_too_deeply_is_listed_with_the_others(lists: Lists) -> None:
+    deep = spec(podTemplateOverrides=[{"stages": ["*"], "affinity": "DEEP"}])
+    lists.server.verbatim = {b'"DEEP"': b'{"a":' * 5000 + b"1" + b"}" * 5000}
+    lists.server.put("FuseJob", fusejob(deep, namespace="a", name="deep", uid="uid-deep"))
+    lists.relister.list_all()
+    assert lists.cache.keys() == [("a", "deep"), ("a", "job"), ("b", "job")]

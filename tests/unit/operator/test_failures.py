@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from fuse_operator.model import Create, Delete
 
 from fusechat.manifests import names
+from fusechat.plan.messages import StageMessage
 from tests.unit.operator.fusejobs import fusejob, spec
 from tests.unit.operator.nodes import BAD_DATA, GOOD, OOM_KILLED, OUT_OF_MEMORY, TEMPORARY, Ending, Turn
 from tests.unit.operator.simulated import Cluster
+
+TEMPORARY_TEXT = StageMessage("x", "", error=TEMPORARY.error).to_text()
 
 
 def once(stage: str, ending: Ending, times: int = 1) -> Cluster:
@@ -189,3 +195,35 @@ def _jobs_made(cluster: Cluster, stage: str) -> list[str]:
     creates = [action.manifest for action in cluster.log if isinstance(action, Create)]
     jobs = [each for each in creates if each["kind"] == "Job" and each["metadata"]["labels"][names.STAGE] == stage]
     return [str(job["metadata"]["name"]) for job in jobs]
+
+
+@pytest.mark.parametrize("stage", ["fuse-a", "merge-varm"])
+def test_whatever_a_process_tells_fits_into_the_status(stage: str) -> None:
+    """Its image may be anybody's."""
+    told = json.loads(TEMPORARY_TEXT) | {"stage": stage, "gpuSeconds": 10**30, "resumedFromStep": 10**30}
+    told["error"] |= {"reason": "R" * 200, "message": "\ud800" + "x" * 2000}
+    cluster = once(stage, Ending(65, text=json.dumps(told)), times=100)
+    cluster.settle()
+    entry = cluster.entry(stage)
+    assert entry.state == "Failed"
+    assert entry.reason == "R" * 128
+    assert entry.message.startswith("?x")
+    assert entry.gpu_seconds < 2**53
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"stages": "many"},
+        {"stages": [{"name": "extract-p", "state": "Running", "finishedWorkers": "0-999999999999"}]},
+        {"activeSince": "9999-12-31T23:59:59Z"},
+        {"conditions": [7], "observedGeneration": "x"},
+    ],
+)
+def test_a_status_of_nonsense_keeps_no_job_from_its_end(nonsense: dict[str, Any]) -> None:
+    cluster = Cluster(fusejob(spec("a", workers=2, activeDeadlineSeconds=100_000)))
+    cluster.until_running("extract-p")
+    assert cluster.fusejob is not None
+    cluster.fusejob["status"] = nonsense
+    cluster.settle()
+    assert cluster.holds("Complete")
