@@ -95,8 +95,8 @@ class Actor:
                 self._create(fusejob, manifest)
             case Delete(kind, name, uid, propagation):
                 self._delete(fusejob, kind, name, uid, propagation)
-            case Suspend(name, uid, suspend):
-                self._suspend(fusejob, name, uid, suspend)
+            case Suspend():
+                self._suspend(fusejob, action)
             case DeleteFuseJob(uid):
                 self._delete_fusejob(fusejob, uid)
 
@@ -149,12 +149,13 @@ class Actor:
             self._cache.remove(kind, uid)
         self._tell(fusejob, "delete", kind, name, propagation=propagation)
 
-    def _suspend(self, fusejob: Object, name: str, uid: str, suspend: bool) -> None:
+    def _suspend(self, fusejob: Object, action: Suspend) -> None:
+        name, uid = action.name, action.uid
         known = self._cache.child("Job", uid)
         if known is None:
             raise LookAgainError(f"Job {name} went away")
         try:
-            changed = self._writer.merge("Job", known, {"spec": {"suspend": suspend}})
+            changed = self._writer.merge("Job", known, action.patch)
         except ApiError as error:
             if error.code not in (404, 409):
                 raise self._refusal(fusejob, "Job", name, error, _TRANSIENT_OF_KNOWN) from error
@@ -163,7 +164,7 @@ class Actor:
             raise LookAgainError(f"Job {name} has changed") from error
         self._refusals.remove(fusejob, ("Job", name))
         self._cache.put("Job", changed)
-        self._tell(fusejob, "suspend" if suspend else "resume", "Job", name)
+        self._tell(fusejob, "suspend" if action.suspend else "resume", "Job", name)
 
     def _delete_fusejob(self, fusejob: Object, uid: str) -> None:
         namespace, name = key_of(fusejob)

@@ -130,9 +130,10 @@ class Writer:
 
     def merge(self, kind: Kind, target: Object, change: Object) -> Object:
         """JSON merge patch of that object in that version."""
-        metadata = {"uid": uid_of(target), "resourceVersion": target["metadata"]["resourceVersion"]}
+        known = {"uid": uid_of(target), "resourceVersion": target["metadata"]["resourceVersion"]}
+        body = {**change, "metadata": {**change.get("metadata", {}), **known}}
         path = RESOURCES[kind].path(namespace_of(target), name_of(target))
-        return self._write("patch", kind, "PATCH", path, {"metadata": metadata, **change}, content_type=_MERGE)
+        return self._write("patch", kind, "PATCH", path, body, content_type=_MERGE)
 
     def add_to_event(self, namespace: str, name: str, change: Object) -> Object:
         """JSON merge patch of a Kubernetes Event, whatever its version."""

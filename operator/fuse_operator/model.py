@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fusechat.manifests.names import SUSPENDED
+
 Object = Mapping[str, Any]
 """A Kubernetes object as JSON."""
 ChildKind = Literal["Job", "Service", "ConfigMap", "Pod"]
@@ -76,11 +78,21 @@ class Delete:
 
 @dataclass(frozen=True)
 class Suspend:
-    """PATCH of a Job's `spec.suspend`."""
+    """PATCH of a Job's `spec.suspend`, and of the annotation that says whose doing it is."""
 
     name: str
     uid: str
     suspend: bool
+    reason: str = ""
+    """Why, as the annotation has it; empty where it is resumed."""
+
+    @property
+    def patch(self) -> Object:
+        """As a JSON merge patch."""
+        return {
+            "metadata": {"annotations": {SUSPENDED: self.reason if self.suspend else None}},
+            "spec": {"suspend": self.suspend},
+        }
 
 
 @dataclass(frozen=True)

@@ -276,3 +276,35 @@ def test_two_jobs_run_side_by_side(installed: Installation, kubelet: KubeletByHa
         for number in range(4):
             wait_until(cluster, namespace, "Complete", f"job-{number}")
     assert len(fusejobs.STAGES) * 4 >= len(kubelet.ran) >= len(fusejobs.STAGES)
+
+
+@pytest.mark.parametrize("label", ["", "kueue.x-k8s.io/queue-name=default"], ids=["nobody", "a queue"])
+def test_another_that_keeps_suspending_a_job_causes_no_war(
+    installed: Installation, kubelet: KubeletByHand, label: str
+) -> None:
+    """With a kubelet, so that pods begin between a resumption and the next suspension."""
+    cluster, namespace = installed.cluster, installed.namespace
+    installed.start().wait_until_leading()
+    kubelet.ends = lambda _pod: None
+    cluster.apply(small(), namespace=namespace)
+    with kubelet:
+        wait_for_stage(cluster, namespace, "prepare", "Running")
+        before = quiet(installed)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            for job in cluster.list("jobs", namespace):
+                _suspend(cluster, namespace, job["metadata"]["name"], label)
+            time.sleep(0.2)
+        written = installed.writes(before)
+    assert len(written) <= 5, [event["requestURI"] for event in written]
+    assert not [event for event in written if event["objectRef"]["resource"] == "jobs"]
+    found = cluster.get("fusejob", "small", namespace)
+    assert stage(found, "prepare")["reason"] == ("WaitingForQuota" if label else "SuspendedByOther")
+
+
+def _suspend(cluster: Cluster, namespace: str, job: str, label: str) -> None:
+    """As a queue does, whose answer is what it finds."""
+    patch = '{"spec":{"suspend":true}}'
+    cluster.kubectl("patch", "job", job, f"--namespace={namespace}", "--type=merge", f"--patch={patch}")
+    if label:
+        cluster.kubectl("label", "job", job, f"--namespace={namespace}", "--overwrite", label)

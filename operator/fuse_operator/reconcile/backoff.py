@@ -21,7 +21,7 @@ LONGEST_AFTER_GANG = 600
 
 def delay(entry: StageStatus, uid: str) -> float:
     """Seconds from the end of the last run to the start of the next."""
-    if entry.reason == reasons.GANG_NOT_STARTED:
+    if entry.reason in (reasons.GANG_NOT_STARTED, reasons.SUSPENDED_BY_OTHER):
         return _spread(
             f"{uid}/{entry.name}/{entry.run}", min(GANG_SECONDS * 2.0 ** min(entry.run, 10), LONGEST_AFTER_GANG)
         )

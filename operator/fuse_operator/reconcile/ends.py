@@ -99,6 +99,9 @@ def preempted(stage: Stage, job: JobView, preemption: Preemption, terms: Terms) 
     if job.suspended and entry.reason == reasons.PREEMPTED and entry.job_name == job.name:
         # counted when the queue suspended it; that its pods then ended as failed is the same preemption
         return again(entry, job, Said(entry.reason, entry.message), spent, terms.now)
+    if job.suspended and not (job.queued or terms.queued or job.suspended_by_operator):
+        words = f"Somebody else suspended the Job {job.name} while it ran, and its pods ended."
+        return again(entry, job, Said(reasons.SUSPENDED_BY_OTHER, words), spent, terms.now)
     counted = entry.model_copy(update=one_more_preemption(entry, terms.now))
     return again(counted, job, Said(reasons.PREEMPTED, preemption.message), spent, terms.now)
 

@@ -36,5 +36,9 @@ def may_start(stage: PlannedStage, coming: Iterable[str], queue: str | None) -> 
 
 
 def is_incomplete(stage: Stage, entry: StageStatus) -> bool:
-    """Whether it has a Job and not all of its pods. One without a Job holds nothing that another could wait for."""
-    return stage.job is not None and stage.job.gang and stage.active and entry.state == "Pending"
+    """Whether it has a Job and not all of its pods. One without a Job, or whose Job another suspends, holds nothing
+    that another gang could wait for."""
+    job = stage.job
+    if job is None or not job.gang or not stage.active or entry.state != "Pending":
+        return False
+    return not job.suspended or job.suspended_by_operator

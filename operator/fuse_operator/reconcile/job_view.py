@@ -12,6 +12,9 @@ from fuse_operator.reconcile.raw import ChildView, Said, annotations_of, conditi
 from fuse_operator.reconcile.times import moment
 from fusechat.manifests import names
 
+KUEUE = "kueue.x-k8s.io/"
+QUEUE_MARKS = (f"{KUEUE}queue-name", f"{KUEUE}managed")
+
 
 @dataclass(frozen=True)
 class JobView(ChildView):
@@ -39,8 +42,19 @@ class JobView(ChildView):
 
     @cached_property
     def suspended(self) -> bool:
-        """By the operator, or by the queue."""
+        """By the operator, by a queue, or by anybody else."""
         return bool(self._spec.get("suspend", False))
+
+    @cached_property
+    def suspended_by_operator(self) -> bool:
+        """Whether the operator did it: only then it may resume it."""
+        return self.suspended and names.SUSPENDED in annotations_of(self.raw)
+
+    @cached_property
+    def queued(self) -> bool:
+        """Whether a queue owns `suspend`, whatever the FuseJob says: Kueue labels Jobs of its own accord too."""
+        marks = {*(self.raw["metadata"].get("labels") or {}), *annotations_of(self.raw)}
+        return not marks.isdisjoint(QUEUE_MARKS) or str(self._spec.get("managedBy") or "").startswith(KUEUE)
 
     @cached_property
     def resuming(self) -> bool:

@@ -56,6 +56,8 @@ CONTAINER_CONFIG_FAILED = "ContainerConfigFailed"
 """The node cannot make the container: a Secret or ConfigMap that it names is missing, say."""
 CREATE_FAILED = "CreateFailed"
 """The API server refused the Job or its pods."""
+SUSPENDED_BY_OTHER = "SuspendedByOther"
+"""Somebody else suspended its Job, and the operator leaves it so until they resume it."""
 TEMPLATE_OUTDATED = "TemplateOutdated"
 """It runs as it was before an edit or an upgrade; its next attempt is as spec and operator are now."""
 
@@ -97,7 +99,7 @@ BY_EXIT_CODE = {
 }
 """Of a process that could leave no message."""
 
-NEEDS_ATTENTION = (IMAGE_PULL_FAILED, CONTAINER_CONFIG_FAILED, CREATE_FAILED)
+NEEDS_ATTENTION = (IMAGE_PULL_FAILED, CONTAINER_CONFIG_FAILED, CREATE_FAILED, SUSPENDED_BY_OTHER)
 """Reasons for waiting that a person has to mend."""
 NEEDS_ROOM = (WAITING_FOR_CAPACITY, WAITING_FOR_QUOTA, GANG_NOT_STARTED, PREEMPTED)
 """Reasons for waiting that pass when the cluster has room."""

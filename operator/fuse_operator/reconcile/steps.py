@@ -156,6 +156,13 @@ def _running(stage: Stage, entry: StageStatus, job: JobView, terms: Terms) -> St
     )
 
 
+def _by_other(job: JobView) -> str:
+    return (
+        f"Somebody else set spec.suspend of the Job {job.name}; the operator resumes only what it suspended itself. "
+        "Find out who did, and set it to false."
+    )
+
+
 _OUTDATED = "It goes on as it was started; its next attempt is as spec and operator are now."
 
 
@@ -163,7 +170,10 @@ def _suspended(stage: Stage, entry: StageStatus, job: JobView, terms: Terms) -> 
     common = {"job_name": job.name, "completed": share(job), "progress_percent": None}
     if terms.suspend:
         return entry.model_copy(update=common | {"state": "Suspended", "reason": "", "message": ""})
-    if not terms.queued:
+    if not (terms.queued or job.queued):
+        if not job.suspended_by_operator:
+            words = {"state": "Pending", "reason": reasons.SUSPENDED_BY_OTHER, "message": _by_other(job)}
+            return entry.model_copy(update=common | words)
         left = [pod for pod in stage.pods if not pod.ended]
         why = (not_gone(left) if left else "") if stage.planned else "It goes on as soon as the spec is planned."
         return entry.model_copy(update=common | {"state": "Pending", "reason": reasons.STARTING, "message": why})

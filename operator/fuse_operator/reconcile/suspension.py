@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fuse_operator.model import Delete, Suspend
+from fuse_operator.reconcile import reasons
 from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.removals import job_deletion, of_orphans
 from fuse_operator.reconcile.stage import Stage
@@ -18,10 +19,10 @@ def suspended(given: Given, queue: str | None) -> list[Suspend | Delete]:
     for job in given.jobs:
         if not job.active or job.deleting:
             continue
-        if queue:
+        if queue or job.queued:
             actions.append(job_deletion(job))
         elif not job.suspended:
-            actions.append(Suspend(job.name, job.uid, True))
+            actions.append(Suspend(job.name, job.uid, True, reasons.SUSPENDED))
     return [*actions, *of_orphans(given)]
 
 
@@ -41,10 +42,12 @@ def _suspended(stage: Stage, entry: StageStatus) -> StageStatus:
 
 
 def resumed(stages: Iterable[Stage], queue: str | None) -> list[Suspend]:
-    """Starts the Jobs again that the operator, or somebody by hand, suspended; each when its last pods are gone."""
+    """Starts the Jobs again that the operator itself suspended; each when its last pods are gone. Another's is left
+    to them: two that each undo the other's write would do so for ever."""
     return [
         Suspend(stage.job.name, stage.job.uid, False)
         for stage in stages
-        if stage.planned and stage.job and stage.job.active and stage.job.suspended and not queue
+        if stage.planned and stage.job and stage.job.active and stage.job.suspended_by_operator
+        if not (queue or stage.job.queued)
         if stage.clear and all(pod.ended for pod in stage.job_pods)
     ]

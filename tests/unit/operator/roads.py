@@ -58,6 +58,8 @@ def moves() -> st.SearchStrategy[tuple[Any, ...]]:
         st.tuples(st.just("edit"), st.sampled_from([*EDITS, BASE])),
         st.tuples(st.just("edit before a failure"), st.sampled_from([*EDITS, BASE]), number, bad),
         st.tuples(st.just("suspend"), st.booleans()),
+        st.tuples(st.just("another suspends"), number),
+        st.tuples(st.just("another resumes")),
         st.tuples(st.just("suspend and rest")),
         st.tuples(st.just("retry"), st.integers(0, 3)),
         st.tuples(st.just("no node"), st.sampled_from(STAGES)),
@@ -128,6 +130,11 @@ def play(cluster: Cluster, move: tuple[Any, ...]) -> None:
             cluster.nodes.unschedulable = before
         case ("suspend", value):
             cluster.change(suspend=value)
+        case ("another suspends", number):
+            if job := chosen(cluster.jobs, number):
+                cluster.suspend(job, True)
+        case ("another resumes",):
+            another_resumes(cluster)
         case ("suspend and rest",):
             cluster.change(suspend=True)
             cluster.settle()
@@ -148,6 +155,13 @@ def assert_it_failed_as_the_spec_is(cluster: Cluster) -> None:
         plan = cluster.status.plan
         planned = plan is not None and plan.spec_hash == spec_hash(parsed(cluster.fusejob))
         assert planned or cluster.entry("prepare").state == "Failed", cluster.status
+
+
+def another_resumes(cluster: Cluster) -> None:
+    """Whoever suspended Jobs besides the operator lets them go on."""
+    for name, job in cluster.jobs.items():
+        if names.SUSPENDED not in job["metadata"].get("annotations", {}):
+            cluster.suspend(name, False)
 
 
 def edit(cluster: Cluster, value: dict[str, Any]) -> None:
@@ -176,6 +190,7 @@ def duplicate(cluster: Cluster, name: str) -> None:
     twin["metadata"] = {**twin["metadata"], "name": f"{name}-twin", "uid": cluster.uid()}
     twin["metadata"].pop("deletionTimestamp", None)
     twin["spec"]["suspend"] = True
+    twin["metadata"]["annotations"] |= {names.SUSPENDED: "Suspended"}
     twin["status"] = {}
     cluster.jobs[twin["metadata"]["name"]] = twin
 

@@ -72,8 +72,8 @@ class Cluster(Store):
                 return self.create(copy.deepcopy(dict(manifest)))
             case Delete(kind, name, uid, propagation):
                 self.delete(kind, name, uid, propagation)
-            case Suspend(name, uid, suspend):
-                self.suspend(name, uid, suspend)
+            case Suspend(name, uid):
+                self.patch_job(name, uid, action.patch)
             case DeleteFuseJob(uid):
                 assert self.fusejob is not None
                 assert self.fusejob["metadata"]["uid"] == uid

@@ -7,6 +7,7 @@ lives elsewhere: `job_controller`, `nodes` and, with the operator, `simulated`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -74,9 +75,16 @@ class Store:
             if propagation == "Background":
                 self.stop_pods(uid)
 
-    def suspend(self, name: str, uid: str, value: bool) -> None:
+    def patch_job(self, name: str, uid: str, patch: Mapping[str, Any]) -> None:
+        """Of `spec` and annotations; None takes one away."""
         if name in self.jobs and self.jobs[name]["metadata"]["uid"] == uid:
-            self.jobs[name]["spec"]["suspend"] = value
+            self.jobs[name]["spec"] |= patch["spec"]
+            annotations = self.jobs[name]["metadata"].setdefault("annotations", {}) | patch["metadata"]["annotations"]
+            self.jobs[name]["metadata"]["annotations"] = {k: v for k, v in annotations.items() if v is not None}
+
+    def suspend(self, name: str, value: bool) -> None:
+        """As anybody but the operator does it."""
+        self.jobs[name]["spec"]["suspend"] = value
 
     def mark_deleted(self, item: Json) -> None:
         """It stays until its finalizers, or a pod's process, are done."""

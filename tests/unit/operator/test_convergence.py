@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.operator.fusejobs import digests, fusejob, parsed
 from tests.unit.operator.nodes import GOOD, Ending, Turn, always_good
-from tests.unit.operator.roads import BAD, BASE, EDITS, STAGES, TWO_GANGS, moves, play
+from tests.unit.operator.roads import BAD, BASE, EDITS, STAGES, TWO_GANGS, another_resumes, moves, play
 from tests.unit.operator.simulated import Cluster
 
 MANY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -25,6 +25,9 @@ def finish(cluster: Cluster, value: dict[str, Any]) -> None:
     cluster.nodes.script = always_good
     cluster.edit(value | {"suspend": False})
     cluster.settle()
+    for _ in range(3):  # a Job may be made of what was suspended meanwhile
+        another_resumes(cluster)
+        cluster.settle()
     if cluster.holds("Failed"):
         cluster.retry("the last")
         cluster.settle()

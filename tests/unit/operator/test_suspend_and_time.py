@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from fuse_operator.model import Delete, DeleteFuseJob, Suspend
+from fuse_operator.reconcile import reasons
 
+from fusechat.manifests import names
 from tests.unit.operator.fusejobs import fusejob, spec
 from tests.unit.operator.simulated import Cluster
 
@@ -154,12 +156,69 @@ def test_a_queue_that_suspends_a_running_job_preempts_it() -> None:
     assert (cluster.entry("fuse-a").preemptions, cluster.entry("fuse-a").attempt) == (1, 0)
 
 
-def test_a_job_that_somebody_suspended_by_hand_runs_on() -> None:
-    cluster = Cluster(fusejob(spec("a")))
-    cluster.until_running("extract-p")
-    cluster.job("extract-p")["spec"]["suspend"] = True
+@pytest.mark.parametrize("stage", ["extract-p", "fuse-a"])
+def test_a_job_that_somebody_else_suspends_is_left_alone_until_they_resume_it(stage: str) -> None:
+    cluster = Cluster(fusejob(spec("a", nodes=2, workers=2)))
+    cluster.until(lambda it: bool(it.pods_at(stage)))
+    name = cluster.job(stage)["metadata"]["name"]
+    cluster.suspend(name, True)
+    cluster.settle()
+    assert (cluster.entry(stage).state, cluster.entry(stage).reason) == ("Pending", reasons.SUSPENDED_BY_OTHER)
+    assert name in cluster.entry(stage).message
+    assert cluster.condition("Reconciling").reason == reasons.SUSPENDED_BY_OTHER
+    assert not any(isinstance(action, Suspend) for action in cluster.log)
+    cluster.suspend(name, False)
     cluster.settle()
     assert cluster.holds("Complete")
+    assert (cluster.entry(stage).run, cluster.entry(stage).attempt, cluster.entry(stage).preemptions) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("stage", ["prepare", "extract-p", "fuse-a"])
+@pytest.mark.parametrize("label", [None, "kueue.x-k8s.io/queue-name"])
+def test_another_that_keeps_suspending_causes_no_war(stage: str, label: str | None) -> None:
+    """A queue may own every Job of a namespace, though the FuseJob names none."""
+    cluster = Cluster(fusejob(spec("a", nodes=2, workers=2)))
+    cluster.until(lambda it: bool(it.pods_at(stage)))
+    before = cluster.writes + len(cluster.log)
+    for _ in range(120):  # a minute
+        for job in cluster.jobs.values():
+            cluster.suspend(job["metadata"]["name"], True)
+            job["metadata"]["labels"] |= {label: "default"} if label else {}
+        cluster.controllers()
+        cluster.look()
+        cluster.kubelets()
+        cluster.pass_time(0.5)
+    assert cluster.writes + len(cluster.log) - before <= 5
+    expected = reasons.WAITING_FOR_QUOTA if label else reasons.SUSPENDED_BY_OTHER
+    assert cluster.entry(stage).reason == expected
+    assert cluster.entry(stage).preemptions == 0
+
+
+def test_what_another_suspended_stays_so_when_the_job_is_resumed() -> None:
+    cluster = Cluster(fusejob(spec("a")))
+    cluster.until_running("extract-p")
+    ours, theirs = (cluster.job(stage)["metadata"]["name"] for stage in ("extract-p", "extract-a"))
+    cluster.suspend(theirs, True)
+    cluster.change(suspend=True)
+    cluster.settle()
+    assert cluster.holds("Suspended")
+    cluster.change(suspend=False)
+    cluster.settle()
+    assert (cluster.jobs[ours]["spec"]["suspend"], cluster.jobs[theirs]["spec"]["suspend"]) == (False, True)
+    assert names.SUSPENDED not in cluster.jobs[ours]["metadata"]["annotations"]
+    assert cluster.entry("extract-a").reason == reasons.SUSPENDED_BY_OTHER
+
+
+def test_a_job_that_bears_a_queues_label_is_deleted_on_suspension() -> None:
+    """Whatever the FuseJob says: the queue would resume it."""
+    cluster = Cluster(fusejob(spec("a")))
+    cluster.until_running("extract-p")
+    name = cluster.job("extract-p")["metadata"]["name"]
+    cluster.jobs[name]["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "default"
+    cluster.change(suspend=True)
+    cluster.settle()
+    assert name not in cluster.jobs
+    assert cluster.holds("Suspended")
 
 
 def test_an_edit_while_suspended_is_carried_out_on_resume() -> None:
