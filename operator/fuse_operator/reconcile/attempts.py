@@ -56,6 +56,8 @@ class Preemption:
     """The attempt does not count."""
 
     message: str
+    stopped: bool = False
+    """Whether its pods were told to stop and nobody says by whom: of a gang that never ran it is no preemption."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,10 @@ def _gang_ended(job: JobView, pods: tuple[PodView, ...], now: datetime) -> Outco
 def _failed(job: JobView, pods: tuple[PodView, ...], now: datetime) -> Outcome:
     if job.suspended:
         # its pods were told to stop, and the Job controller counted that
-        return Preemption("It was suspended.")
+        return Preemption("It was suspended.", stopped=True)
     culprit = _culprit(pods)
     if culprit is None and (stopped := next(filter(_was_stopped, pods), None)):
-        return Preemption(f"The pod {stopped.name} was told to stop.")
+        return Preemption(f"The pod {stopped.name} was told to stop.", stopped=True)
     if culprit is not None:
         failure = failure_of(culprit)
         return failure if job.gang else _given_up(failure)

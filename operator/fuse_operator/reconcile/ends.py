@@ -102,6 +102,9 @@ def preempted(stage: Stage, job: JobView, preemption: Preemption, terms: Terms) 
     if job.suspended and not (job.queued or terms.queued or job.suspended_by_operator):
         words = f"Somebody else suspended the Job {job.name} while it ran, and its pods ended."
         return again(entry, job, Said(reasons.SUSPENDED_BY_OTHER, words), spent, terms.now)
+    if job.gang and preemption.stopped and entry.state == "Pending" and entry.reason != reasons.PREEMPTED:
+        words = f"It was stopped before all of its {job.completions} pods ran. {preemption.message}"
+        return again(entry, job, Said(reasons.GANG_NOT_STARTED, words), spent, terms.now)
     counted = entry.model_copy(update=one_more_preemption(entry, terms.now))
     return again(counted, job, Said(reasons.PREEMPTED, preemption.message), spent, terms.now)
 

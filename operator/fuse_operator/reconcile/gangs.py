@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from fuse_operator.reconcile.job_view import JobView
@@ -15,8 +15,17 @@ from fusechat.spec.status import StageStatus
 
 
 def runs_fully(job: JobView, pods: Iterable[PodView]) -> bool:
-    """Whether every index has a pod that runs or has run."""
-    return {pod.index for pod in pods if pod.running or pod.ended} >= set(range(job.completions))
+    """Whether every index has a pod that runs and stays, or that ended well. Pods that are told to stop are of an
+    earlier admission, or on their way out."""
+    running = {pod.index for pod in pods if (pod.running and not pod.deleting) or pod.phase == "Succeeded"}
+    return running >= set(range(job.completions))
+
+
+def still_runs(job: JobView, pods: Sequence[PodView]) -> bool:
+    """Whether a gang that ran fully may go on so: one pod of it stays, and each of the others has begun. Else it was
+    suspended and admitted again between two looks, or all of it is about to go."""
+    begun = {pod.index for pod in pods if pod.running or pod.ended}
+    return begun >= set(range(job.completions)) and any(pod.running and not pod.deleting for pod in pods)
 
 
 def start_deadline(job: JobView, seconds: int) -> datetime | None:

@@ -89,7 +89,8 @@ def _going(stage: Stage, job: JobView, terms: Terms) -> StageStatus:
 def _runs(entry: StageStatus, job: JobView, pods: tuple[PodView, ...]) -> bool:
     if not job.gang:
         return any(pod.running and not pod.deleting for pod in pods) or _all_ended_well(entry, job, pods)
-    return gangs.runs_fully(job, pods) or (entry.state == "Running" and entry.job_name == job.name)
+    ran = entry.state == "Running" and entry.job_name == job.name
+    return gangs.runs_fully(job, pods) or (ran and gangs.still_runs(job, pods))
 
 
 def _all_ended_well(entry: StageStatus, job: JobView, pods: Iterable[PodView]) -> bool:

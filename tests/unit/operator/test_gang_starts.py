@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 from fuse_operator.job_warnings import jobs_that_lack_pods
+from fuse_operator.reconcile import reasons
 from fuse_operator.reconcile.backoff import delay
 
 from fusechat.manifests import names
@@ -134,6 +136,65 @@ def test_a_gang_that_is_resumed_after_an_hour_has_its_time_to_start_from_then() 
     cluster.settle()
     assert cluster.holds("Complete")
     assert cluster.entry("fuse-a").run == 0
+
+
+def until_fuse_runs(cluster: Cluster) -> None:
+    """The queue admits everything."""
+    for _ in range(200):
+        cluster.look()
+        if any(entry.name == "fuse-a" and entry.state == "Running" for entry in cluster.status.stages):
+            return
+        admit(cluster, "prepare", "extract-p", "extract-a", "align-a", "fuse-a")
+        cluster.controllers()
+        cluster.kubelets()
+        cluster.pass_time(1)
+    raise AssertionError("it never ran")
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_gang_admitted_again_while_its_old_pods_end_does_not_run(seen: bool) -> None:
+    """Kueue gives quota back before the pods are gone. `seen`: whether the operator looks between."""
+    cluster = Cluster(fusejob(spec("a", nodes=2, queueName="q")))
+    until_fuse_runs(cluster)
+    name = cluster.job("fuse-a")["metadata"]["name"]
+    cluster.pass_time(3600)
+    cluster.suspend(name, True)
+    cluster.controllers()
+    if seen:
+        cluster.look()
+    cluster.suspend(name, False)
+    cluster.controllers()
+    for _ in range(3):
+        cluster.look()
+        assert cluster.entry("fuse-a").state == "Pending"
+    cluster.pass_time(901)
+    cluster.look()
+    assert (cluster.entry("fuse-a").reason, cluster.entry("fuse-a").run) == (reasons.GANG_NOT_STARTED, 1)
+    assert cluster.entry("fuse-a").preemptions == int(seen)
+
+
+def test_a_gang_that_the_queue_stops_before_all_of_it_ran_was_not_preempted() -> None:
+    """As with Kueue's waitForPodsReady: it suspends what did not start in time."""
+    cluster = Cluster(fusejob(spec("a", nodes=2, queueName="q")))
+    for _ in range(60):
+        cluster.look()
+        admit(cluster, "prepare", "extract-p", "extract-a", "align-a", "fuse-a")
+        cluster.controllers()
+        if cluster.pods_at("fuse-a"):
+            break
+        cluster.kubelets()
+        cluster.pass_time(1)
+    cluster.kubelets(cluster.pods_at("fuse-a")[0]["metadata"]["name"])  # one of two
+    cluster.look()
+    assert cluster.entry("fuse-a").state == "Pending"
+    cluster.suspend(cluster.job("fuse-a")["metadata"]["name"], True)
+    for _ in range(6):
+        cluster.controllers()
+        cluster.kubelets()
+        cluster.look()
+    entry = cluster.entry("fuse-a")
+    assert (entry.preemptions, entry.attempt) == (0, 0)
+    assert entry.reason in (reasons.GANG_NOT_STARTED, reasons.WAITING_FOR_QUOTA)
 
 
 def test_a_gang_of_whose_pods_only_some_can_be_made_says_why() -> None:
