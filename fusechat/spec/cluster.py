@@ -115,4 +115,4 @@ class RetrySpec(SpecObject):
     """How often a stage is tried again after a temporary failure. Preemptions cost no attempt."""
 
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
-    """Attempts a stage (an index, for sharded stages), the first included."""
+    """Attempts per stage (per index, for sharded stages), including the first."""

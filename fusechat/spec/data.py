@@ -33,7 +33,7 @@ class DatasetSpec(DataSource):
     """Unicode normalisation before anything else. Some tokenizers (Qwen) normalise by themselves; without NFC such
     rows cannot be located and are dropped."""
     chunk_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 512
-    """Rows a chunk: the unit of resumption and of sharing work among workers."""
+    """Rows per chunk: the unit of resumption and of sharing work among workers."""
     validation_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.02
     """Share held out, chosen by a hash of the first user message."""
     text_bytes: Annotated[int, Field(ge=64, le=16_777_216)] = 4096
@@ -49,9 +49,9 @@ class ExtractionSpec(SpecObject):
     top_k: Annotated[int, Field(ge=1, le=256)] = 10
     """Most probable next tokens kept a row."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Workers a model; worker i of n takes chunks i mod n. May be changed at any time, changes no result."""
+    """Workers per model; worker i of n takes chunks i mod n. May be changed at any time, changes no result."""
     token_budget: Annotated[int, Field(ge=64, le=4_194_304)] = 8192
-    """Padded tokens a batch. Lower it when the accelerator runs out of memory."""
+    """Padded tokens per batch. Lower it when the accelerator runs out of memory."""
 
 
 class AlignmentSpec(SpecObject):
@@ -73,7 +73,7 @@ class AlignmentSpec(SpecObject):
     them, or shares no token with the pivot. 0 allows it. How often it is then picked is another question: below 5%
     there is a warning."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """CPU workers a source. May be changed at any time, changes no result."""
+    """CPU workers per source. May be changed at any time, changes no result."""
 
 
 class TaskSpec(SpecObject):
@@ -108,6 +108,6 @@ class EvaluationSpec(SpecObject):
     bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
     """Resamples of the paired bootstrap behind every interval."""
     sample_tokens: Annotated[int, Field(ge=0, le=4096)] = 128
-    """Length of the one sample answer a model gives to a held-out prompt of each skill, for the report; 0: none."""
+    """Length of the sample answer that each model gives to one held-out prompt per skill, for the report; 0: none."""
     token_budget: Annotated[int, Field(ge=64, le=4_194_304)] = 8192
-    """Padded tokens a batch."""
+    """Padded tokens per batch."""

@@ -32,7 +32,7 @@ class FusionSpec(SpecObject):
     """Pairwise: one target a source (these are merged). Joint: one target from all sources at once (FuseLLM).
     Baseline: language modelling only, the control every result stands beside."""
     selection: Literal["MinCE", "AvgCE"] = "MinCE"
-    """MinCE: per conversation the candidate with the least cross-entropy a byte. AvgCE: all candidates mixed by
+    """MinCE: per conversation the candidate with the lowest cross-entropy per byte. AvgCE: all candidates mixed by
     softmax(-CE)."""
     lm_loss_weight: Fraction = 0.9
     """lambda: the weight of language modelling; 1 - lambda that of fusion. The release uses 0.9; lower gives the
@@ -47,7 +47,7 @@ class FusionSpec(SpecObject):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 3
     """Passes over the training rows."""
     global_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
-    """Conversations an optimiser step, over all processes and accumulation steps; a multiple of nodes x
+    """Conversations per optimiser step, over all processes and accumulation steps; a multiple of nodes x
     processesPerNode."""
     micro_batch_size: Annotated[int, Field(ge=1, le=4096)] = 4
     """Conversations a process holds at once, at most (the largest number that divides its share of the global batch);
@@ -70,7 +70,7 @@ class FusionSpec(SpecObject):
     nodes: Annotated[int, Field(ge=1, le=256)] = 1
     """Pods (machines) of one training gang."""
     processes_per_node: Annotated[int, Field(ge=1, le=64)] = 1
-    """Training processes a node, one an accelerator."""
+    """Training processes per node, one per accelerator."""
     deepspeed: DeepSpeedSpec | None = None
     """DeepSpeed; needed for more than one process. Default: none for one process, zeroStage 3 for several."""
 
@@ -112,7 +112,7 @@ class MergeMethodSpec(SpecObject):
     type: MergeType
     """The method."""
     granularity: Literal["Model", "Layer", "Matrix", "Element"] | None = None
-    """The group of parameters that shares one weight a target. Model: all of them. Layer: a layer's; tensors outside
+    """The group of parameters that shares one weight per target. Model: all of them. Layer: a layer's; tensors outside
     layers stand alone. Matrix: one tensor's. Element: none shares."""
     tau: Annotated[float | None, Field(gt=0, le=1)] = None
     """Share of a tensor's elements (SCEMergekit: of those that vary at all) that is merged, those of the highest

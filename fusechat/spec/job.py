@@ -47,7 +47,7 @@ class FuseJobSpec(SpecObject):
     alignment: AlignmentSpec = AlignmentSpec()
     """From a source's tokens and vocabulary to the pivot's."""
     fusion: FusionSpec = FusionSpec()
-    """Fine-tuning one copy of the pivot a source."""
+    """Fine-tuning one copy of the pivot per source."""
     merge: MergeSpec = MergeSpec()
     """From the targets to one model."""
     evaluation: EvaluationSpec = EvaluationSpec()

@@ -43,7 +43,7 @@ class ModelExtractionSpec(SpecObject):
     workers: Annotated[int | None, Field(ge=1, le=1024)] = None
     """Workers for this model. Default: `extraction.workers`."""
     token_budget: Annotated[int | None, Field(ge=64, le=4_194_304)] = None
-    """Padded tokens a batch for this model. Default: `extraction.tokenBudget`."""
+    """Padded tokens per batch for this model. Default: `extraction.tokenBudget`."""
 
 
 class NamedModel(SpecObject):
