@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fusechat.cli.options import Json
 from fusechat.cli.output import console, print_facts, print_json, size, table
-
-if TYPE_CHECKING:
-    from fusechat.storage.base import Storage
-    from fusechat.storage.manifest import Manifest
+from fusechat.cli.stored import names_of_stages, no_manifest, no_outputs, stage_address
 
 SHOWN = 10
 """Items of a long list."""
-_STAGE = re.compile(r"(?P<storage>.+)/stages/(?P<directory>[^/]+/[0-9a-f]+)(?:/.*)?")
 
 
 def inspect(
@@ -34,24 +28,20 @@ def inspect(
         ),
     ],
     rows: Annotated[int, typer.Option(min=0, metavar="N", help="Rows shown of a Parquet file.")] = 3,
-    verify: Annotated[
-        bool, typer.Option("--verify", metavar="", help="Read every file and check its SHA-256, not only sizes.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what lies at a URI: the stages of a storage, the files and figures of a stage, or rows of a table.
 
-    With --verify, an output in which damage is found is withdrawn, so that the next run makes it again, and the exit
-    code is 75.
+    Sizes are looked at, not contents: [bold]fusechat verify[/bold] reads every byte.
 
-    Example: [bold]fusechat inspect .fusechat --verify[/bold]
+    Example: [bold]fusechat inspect .fusechat[/bold]
     """
     if uri.endswith(".parquet"):
         document = _table(uri, rows)
         print_json(document) if as_json else _print_table(document)
         return
-    stage = _STAGE.fullmatch(uri.rstrip("/"))
-    document = _stage(stage["storage"], stage["directory"], verify) if stage else _storage(uri, verify)
+    stage = stage_address(uri)
+    document = _stage(*stage) if stage else _storage(uri)
     if as_json:
         print_json(document)
     elif stage:
@@ -60,27 +50,20 @@ def inspect(
         _print_storage(document)
 
 
-def _storage(uri: str, verify: bool) -> dict[str, Any]:
-    from fusechat.errors import MissingInputError
+def _storage(uri: str) -> dict[str, Any]:
     from fusechat.storage import open_storage
 
     storage = open_storage(uri)
     files = storage.list("stages/")
     if not files:
-        raise MissingInputError(
-            f"There are no outputs in {storage.uri}.", mend="Give the storage.uri of a job that ran, or a stage in it."
-        )
+        raise no_outputs(storage)
     sizes: Counter[str] = Counter()
     for info in files:
         sizes["/".join(info.key.split("/")[1:3])] += info.size
     finished = {key for key in sizes if storage.size(f"stages/{key}/manifest.json") is not None}
     names = names_of_stages(storage)
-    if verify:
-        for key in sorted(finished):
-            _verify(storage, _manifest(storage, key), names.get(key, []))
     return {
         "storage": storage.uri,
-        "verified": verify,
         "stages": [
             {
                 "kind": key.partition("/")[0],
@@ -94,35 +77,20 @@ def _storage(uri: str, verify: bool) -> dict[str, Any]:
     }
 
 
-def names_of_stages(storage: Storage) -> dict[str, list[str]]:
-    """`<kind>/<digest>` -> what the plans in this storage call that stage. A plan that cannot be read names nothing."""
-    from fusechat.errors import FuseChatError
-    from fusechat.plan import Plan
-
-    names: dict[str, list[str]] = {}
-    for info in storage.list("plans/"):
-        with suppress(FuseChatError):
-            for stage in Plan.from_bytes(storage.read(info.key)).stages:
-                known = names.setdefault(f"{stage.kind.name}/{stage.digest}", [])
-                if stage.name not in known:
-                    known.append(stage.name)
-    return names
-
-
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _stage(root: str, directory: str, verify: bool) -> dict[str, Any]:
+def _stage(root: str, kind: str, digest: str) -> dict[str, Any]:
     from fusechat.storage import open_storage
     from fusechat.storage.outputs import StageDirectory
 
     storage = open_storage(root)
-    manifest = _manifest(storage, directory)
-    names = names_of_stages(storage).get(directory, [])
-    stage = StageDirectory(storage, manifest.kind, manifest.digest)
-    if verify:
-        _verify(storage, manifest, names)
+    stage = StageDirectory(storage, kind, digest)
+    manifest = stage.manifest()
+    if manifest is None:
+        raise no_manifest(stage.uri)
+    names = names_of_stages(storage).get(f"{kind}/{digest}", [])
     completeness = stage.completeness()
     return {
         "kind": manifest.kind,
@@ -130,34 +98,9 @@ def _stage(root: str, directory: str, verify: bool) -> dict[str, Any]:
         "digest": manifest.digest,
         "complete": str(completeness.state),
         "reason": completeness.reason,
-        "verified": verify,
         "files": [{"path": file.path, "bytes": file.size, "sha256": file.sha256} for file in manifest.files],
         "details": manifest.details,
     }
-
-
-def _manifest(storage: Storage, directory: str) -> Manifest:
-    from fusechat.errors import MissingInputError
-    from fusechat.storage.manifest import parse_manifest
-
-    try:
-        return parse_manifest(storage.read(f"stages/{directory}/manifest.json"))
-    except MissingInputError as error:
-        raise MissingInputError(
-            f"{storage.uri}/stages/{directory} has no manifest: there is no finished stage.",
-            mend="`fusechat status JOB.yaml` shows how far it is; `fusechat run JOB.yaml` finishes it.",
-        ) from error
-
-
-def _verify(storage: Storage, manifest: Manifest, names: Sequence[str]) -> None:
-    """Reads all of it. DamagedInputError (75) names the first file whose SHA-256 is wrong."""
-    from fusechat.storage.cache import cache_directory
-    from fusechat.storage.outputs import StageDirectory
-
-    stage = StageDirectory(storage, manifest.kind, manifest.digest, name=names[0] if names else "")
-    reader = stage.reader(cache_directory())
-    for name in reader.names():
-        reader.fetch(name)
 
 
 def _table(uri: str, count: int) -> dict[str, Any]:
@@ -212,9 +155,8 @@ def _print_storage(document: dict[str, Any]) -> None:
     ]
     screen = console()
     screen.print(table(("stage", "kind", "digest", "size", "complete"), rows, right=("size",)))
-    checked = ", every SHA-256 verified" if document["verified"] else ""
     total = size(sum(each["bytes"] for each in document["stages"]))
-    screen.print(f"\n{len(rows)} outputs, {total} in {document['storage']}{checked}", soft_wrap=True)
+    screen.print(f"\n{len(rows)} outputs, {total} in {document['storage']}", soft_wrap=True)
 
 
 def _print_stage(document: dict[str, Any]) -> None:
@@ -223,7 +165,7 @@ def _print_stage(document: dict[str, Any]) -> None:
         "kind": document["kind"],
         "stage": ", ".join(document["names"]),
         "digest": document["digest"],
-        "output": document["complete"] + (", every SHA-256 verified" if document["verified"] else ""),
+        "output": document["complete"],
         "reason": document["reason"],
     }
     facts |= {name: _figure(name, value) for name, value in _scalars(details).items()}

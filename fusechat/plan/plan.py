@@ -35,6 +35,14 @@ class Plan:
         names = ", ".join(stage.name for stage in self.stages)
         raise UsageError(f"The plan has no stage {name!r}.", mend=f"Its stages: {names}.")
 
+    def upstream(self, name: str) -> tuple[PlannedStage, ...]:
+        """That stage and every stage that it depends on, directly or not, in the plan's order."""
+        needed = {self.stage(name).name}
+        for stage in reversed(self.stages):
+            if stage.name in needed:
+                needed.update(stage.inputs.values())
+        return tuple(stage for stage in self.stages if stage.name in needed)
+
     @property
     def is_resolved(self) -> bool:
         """Whether every stage has a digest."""

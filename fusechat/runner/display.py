@@ -23,6 +23,7 @@ from fusechat.runner.schedule import Task
 
 WIDE = 100
 """Columns from which on everything is shown."""
+_MEGABYTE = 1_000_000
 RATE_SECONDS = 120.0
 """Over so long a time a rate is measured."""
 
@@ -57,6 +58,13 @@ class JsonDisplay:
         for text in details.get("warnings", ()):
             self._write("warning", stage.name, message=text)
         self._write("finished", stage.name, seconds=details.get("seconds"), startup=details.get("startupSeconds"))
+
+    def verifying(self, stage: PlannedStage, done: int, total: int) -> None:
+        """See Observer. The end alone is an event."""
+
+    def verified(self, stage: PlannedStage, files: int, total: int) -> None:
+        """See Observer."""
+        self._write("verified", stage.name, files=files, bytes=total)
 
     def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
         """See Observer."""
@@ -141,6 +149,7 @@ class TextDisplay:
     def damaged(self, stage: PlannedStage, reason: str) -> None:
         """See Observer."""
         self._done = max(0, self._done - 1)
+        self._remove(stage.name)
         self._line(stage.name, f"damaged, is made again: {reason}", style="yellow")
 
     def started(self, task: Task) -> None:
@@ -173,6 +182,20 @@ class TextDisplay:
         self._line(stage.name, f"done in {duration(seconds)} after {duration(startup)} of start-up")
         for text in details.get("warnings", ()):
             self._line(stage.name, f"warning: {text}", style="yellow")
+
+    def verifying(self, stage: PlannedStage, done: int, total: int) -> None:
+        """See Observer."""
+        label = f"{stage.name} model"
+        if label not in self._bars:
+            self._bars[label] = self._progress.add_task(f"{label:<22}", total=None, unit="", figures="")
+        self._progress.update(
+            self._bars[label], completed=done / _MEGABYTE, total=max(total, 1) / _MEGABYTE, unit="megabyte"
+        )
+
+    def verified(self, stage: PlannedStage, files: int, total: int) -> None:
+        """See Observer."""
+        self._remove(f"{stage.name} model")
+        self._line(stage.name, f"verified: {files} files of the model, {total / _MEGABYTE:,.1f} MB")
 
     def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
         """See Observer."""

@@ -18,6 +18,7 @@ from fusechat.runner.damage import withdrawal_reason
 from fusechat.runner.machine import library_environment
 from fusechat.runner.observer import Observer
 from fusechat.runner.processes import CommandLine, ForkServer
+from fusechat.runner.result import StopAskedError, model_damage
 from fusechat.runner.schedule import Machine, Task, gpus_of, startable, tasks_of
 from fusechat.runner.state import Outcome, RunState, StageFailedError, stage_failure
 from fusechat.runner.stopping import stop_requests
@@ -79,7 +80,7 @@ class LocalExecutor:
             if state.waiting:
                 self._prepare(state)
             try:
-                stopped = self._loop(state, attempts)
+                stopped = self._loop_until_whole(state, attempts)
             except BaseException:  # the storage cannot be reached any more, say
                 self._stop(state)
                 raise
@@ -111,6 +112,39 @@ class LocalExecutor:
             stage_directory(self._storage, stage).withdraw(completeness.reason)
             self._observer.damaged(stage, completeness.reason)
         state.waiting += tasks_of(stage)
+
+    def _loop_until_whole(self, state: RunState, attempts: int) -> StopAsked | None:
+        """The loop, and again while the model that it leaves is not the one its manifest promises.
+
+        Every other output was read, and so checked, by a stage that needed it; the result is for the user.
+        """
+        while True:
+            stopped = self._loop(state, attempts)
+            if stopped or state.failure:
+                return stopped
+            try:
+                if self._result_is_whole(state):
+                    return None
+            except StopAskedError as error:
+                return error.request
+            self._prepare(state)
+
+    def _result_is_whole(self, state: RunState) -> bool:
+        """False if the model was damaged and its stage waits to be made again."""
+        result = self._plan.stage(self._plan.result)
+        if result.name not in state.done:
+            return True
+        reason = model_damage(self._storage, result, self._observer, self._events)
+        if not reason:
+            return True
+        if state.repairs[result.name] >= MAX_REPAIRS:
+            state.failure = StageFailedError(
+                f"Stage {result.name} was damaged again and again: {reason}", code=TEMPORARY, mend="Look at the disk."
+            )
+            return True
+        self._observer.damaged(result, reason)
+        state.reopen(result)
+        return False
 
     def _loop(self, state: RunState, attempts: int) -> StopAsked | None:
         """Until nothing is left to do, or somebody asks to stop."""
@@ -224,12 +258,10 @@ class LocalExecutor:
             if completeness.state is CompletenessState.COMPLETE or state.repairs[name] >= MAX_REPAIRS:
                 continue
             found = True
-            state.repairs[name] += 1
-            del state.done[name]
             if completeness.state is CompletenessState.DAMAGED:
                 directory.withdraw(completeness.reason)
             self._observer.damaged(planned, withdrawal_reason(directory) or completeness.reason)
-            state.waiting += tasks_of(planned)
+            state.reopen(planned)
             self._revisit_inputs(planned, state)
         return found
 

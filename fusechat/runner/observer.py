@@ -28,6 +28,12 @@ class Observer(Protocol):
     def finished(self, stage: PlannedStage, details: Mapping[str, Any]) -> None:
         """A stage is complete; `details` are its manifest's."""
 
+    def verifying(self, stage: PlannedStage, done: int, total: int) -> None:
+        """The bytes of the model that the run ends with are read: `done` of `total` so far."""
+
+    def verified(self, stage: PlannedStage, files: int, total: int) -> None:
+        """That model is what its manifest says: so many files and bytes were read."""
+
     def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
         """A process ended with an error; `again`: it will be tried again."""
 
@@ -48,6 +54,12 @@ class Silent:
         """Nothing."""
 
     def finished(self, stage: PlannedStage, details: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def verifying(self, stage: PlannedStage, done: int, total: int) -> None:
+        """Nothing."""
+
+    def verified(self, stage: PlannedStage, files: int, total: int) -> None:
         """Nothing."""
 
     def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:

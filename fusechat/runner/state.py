@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fusechat.errors import FuseChatError, TemporaryError
 from fusechat.plan import PlannedStage
 from fusechat.runner.child import Child
-from fusechat.runner.schedule import Task
+from fusechat.runner.schedule import Task, tasks_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,15 @@ class RunState:
     repairs: Counter[str] = field(default_factory=Counter)
     """Times that a stage was found damaged."""
     failure: StageFailedError | None = None
+
+    def reopen(self, stage: PlannedStage) -> None:
+        """What was made of the stage is damaged: it waits to be made again."""
+        self.repairs[stage.name] += 1
+        del self.done[stage.name]
+        for names in (self.ran, self.cached):
+            if stage.name in names:
+                names.remove(stage.name)
+        self.waiting += tasks_of(stage)
 
     def unfinished(self, stage: PlannedStage) -> list[Task]:
         """The stage's tasks that wait or run."""

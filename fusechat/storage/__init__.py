@@ -3,6 +3,7 @@
 base.py         Storage, FileEntry, S3Settings     local.py, s3.py   the two kinds
 manifest.py     what a finished stage consists of  outputs.py        writing a stage's directory
 reading.py      reading it, verified               checkpoints.py    training checkpoints of many ranks
+verifying.py    all of it against its manifest     sweeping.py       what killed writers left
 inputs.py       models and datasets of the user    hub.py            their hf:// half
 """
 

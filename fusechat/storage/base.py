@@ -7,13 +7,15 @@ through `upload` and `download`; `read` and `write` are for small documents such
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from fusechat.errors import UsageError
 
-_HASH_CHUNK = 1 << 20
+READ_CHUNK = 1 << 20
+"""Bytes held at once of a file that is read piece by piece."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class Storage(Protocol):
     def read(self, key: str) -> bytes:
         """The whole object. MissingInputError if there is none."""
 
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """The object piece by piece, for what is too large for memory. MissingInputError if there is none."""
+
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Writes atomically: a reader sees all of it or nothing. With `if_absent`, False when the key existed already;
         of several writers exactly one gets True."""
@@ -106,7 +111,13 @@ def file_entry(path: Path, name: str) -> FileEntry:
     digest = hashlib.sha256()
     size = 0
     with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK):
+        while chunk := file.read(READ_CHUNK):
             digest.update(chunk)
             size += len(chunk)
     return FileEntry(name, size, digest.hexdigest())
+
+
+def mismatch(expected: FileEntry, found: FileEntry | None) -> str:
+    """What a manifest says of a file and what was found, in words."""
+    finding = "no such file" if found is None else f"{found.size} bytes with SHA-256 {found.sha256}"
+    return f"expected {expected.size} bytes with SHA-256 {expected.sha256}, found {finding}"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from fusechat.canonical import canonical_json
 from fusechat.errors import DamagedInputError, InvalidDataError, MissingInputError, TemporaryError, UsageError
-from fusechat.storage.base import FileEntry, Storage, checked_key, file_entry
+from fusechat.storage.base import FileEntry, Storage, checked_key, file_entry, mismatch
 from fusechat.storage.manifest import files_from_json, files_json, sealed, unsealed
 
 _STEP = re.compile(r"(?P<writer>[^/]+)/step-(?P<step>\d+)/(?P<file>.+)")
@@ -211,10 +211,7 @@ class Checkpoints:
 
     def _report_damage(self, checkpoint: Checkpoint, expected: FileEntry, found: FileEntry | None) -> None:
         base = self._directory(checkpoint.writer, checkpoint.step)
-        finding = "no such file" if found is None else f"{found.size} bytes with SHA-256 {found.sha256}"
-        reason = (
-            f"{base}/{expected.path}: expected {expected.size} bytes with SHA-256 {expected.sha256}, found {finding}"
-        )
+        reason = f"{base}/{expected.path}: {mismatch(expected, found)}"
         if self._storage.size(f"{base}/commit.json") is not None:  # else another start has just removed it
             self._storage.write(f"{base}/damaged.json", canonical_json({"reason": reason}))
             self._storage.delete(f"{base}/commit.json")

@@ -25,7 +25,7 @@ from fusechat.errors import (
     TemporaryError,
     UsageError,
 )
-from fusechat.storage.base import FileEntry, ObjectInfo, checked_key, file_entry
+from fusechat.storage.base import READ_CHUNK, FileEntry, ObjectInfo, checked_key, file_entry
 
 _UNFINISHED = ".unfinished"
 _COPY_CHUNK = 4 << 20
@@ -58,6 +58,12 @@ class LocalStorage:
         path = self._path(key)
         with local_errors(path):
             return path.read_bytes()
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        path = self._path(key)
+        with local_errors(path), path.open("rb") as file:
+            while chunk := file.read(READ_CHUNK):
+                yield chunk
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         path = self._path(key)

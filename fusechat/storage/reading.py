@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from fusechat.canonical import Json
 from fusechat.errors import DamagedInputError, InvalidDataError, MissingInputError
-from fusechat.storage.base import FileEntry, file_entry
+from fusechat.storage.base import FileEntry, file_entry, mismatch
 from fusechat.storage.local import local_errors
 from fusechat.storage.manifest import Manifest, logical_name, manifest_bytes
 from fusechat.storage.outputs import StageDirectory
@@ -147,9 +147,7 @@ class OutputReader:
 
     def _report_damage(self, expected: FileEntry, found: FileEntry | None) -> NoReturn:
         where = f"{self.stage.uri}/{expected.path}"
-        expectation = f"{expected.size} bytes with SHA-256 {expected.sha256}"
-        finding = "no such file" if found is None else f"{found.size} bytes with SHA-256 {found.sha256}"
-        reason = f"{where}: expected {expectation}, found {finding}"
+        reason = f"{where}: {mismatch(expected, found)}"
         self.stage.withdraw_parts([expected.path], reason)
         self.stage.withdraw(reason, only=self.manifest)
         raise DamagedInputError(f"damaged output of stage {self.stage.name}: {reason}", stage=self.stage.name)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusechat.errors import ConfigurationError, TemporaryError, UsageError
-from fusechat.storage.base import FileEntry, ObjectInfo, S3Settings, checked_key, file_entry
+from fusechat.storage.base import READ_CHUNK, FileEntry, ObjectInfo, S3Settings, checked_key, file_entry
 from fusechat.storage.local import local_errors, publish, sync, unfinished_file
 from fusechat.storage.s3_errors import is_missing, s3_errors, status_and_code
 
@@ -50,6 +51,12 @@ class S3Storage:
     def read(self, key: str) -> bytes:
         with self._errors(key):
             return self._client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"].read()
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        with self._errors(key):
+            body = self._client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"]
+            with closing(body):
+                yield from body.iter_chunks(READ_CHUNK)
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """With `if_absent` all writers may get False: if a network failure hid the answer from the one that wrote."""

@@ -123,10 +123,9 @@ def test_a_conversation_from_a_pipe_goes_on(undisturbed: TinyJob, monkeypatch: p
 
 
 def test_inspect_shows_a_storage_a_stage_and_a_table(undisturbed: TinyJob) -> None:
-    storage = fusechat("inspect", str(undisturbed.storage), "--verify", "--json")
+    storage = fusechat("inspect", str(undisturbed.storage), "--json")
     assert storage.code == 0, storage.errors
     listed = json.loads(storage.output)
-    assert listed["verified"] is True
     assert {stage["complete"] for stage in listed["stages"]} == {True}
     assert {name for stage in listed["stages"] for name in stage["names"]} == {
         stage["name"] for stage in undisturbed.plan()["stages"]
@@ -143,11 +142,11 @@ def test_inspect_shows_a_storage_a_stage_and_a_table(undisturbed: TinyJob) -> No
     assert shown.startswith("rows            8\n  row           int64\n")
 
 
-def test_inspect_finds_a_flipped_bit_and_the_next_run_mends_it(job: TinyJob) -> None:
+def test_verify_finds_a_flipped_bit_and_the_next_run_mends_it(job: TinyJob) -> None:
     whole = job.content("align-a")
     flip_a_bit(job.path("align-a", "alignments/chunk-00001.parquet"))
     assert fusechat("inspect", str(job.storage)).code == 0, "sizes alone tell nothing"
-    found = fusechat("inspect", str(job.directory("align-a")), "--verify")
+    found = fusechat("verify", str(job.directory("align-a")))
     assert found.code == 75
     assert "alignments/chunk-00001.parquet" in found.errors
     assert "Stage align-a must run again" in found.errors
@@ -157,6 +156,61 @@ def test_inspect_finds_a_flipped_bit_and_the_next_run_mends_it(job: TinyJob) -> 
     assert "5 of 6 chunks" in fusechat("status", str(job.file)).output
     assert job.complete().stages("finished") == ["align-a"]
     assert job.content("align-a") == whole
+
+
+def test_verify_reads_a_result_a_stage_or_a_storage(undisturbed: TinyJob) -> None:
+    result = json.loads(fusechat("verify", str(undisturbed.file), "--json").output)
+    upstream = {"prepare", "extract-pivot", "extract-a", "extract-b", "align-a", "align-b", "fuse-a", "fuse-b"}
+    assert {stage["name"] for stage in result["stages"]} == upstream | {"merge-varm"}
+    for stage in result["stages"]:
+        files = undisturbed.manifest(stage["name"])["files"]
+        assert (stage["files"], stage["bytes"]) == (len(files), sum(file["size"] for file in files))
+        assert stage["damaged"] == []
+    assert result["files"] == sum(stage["files"] for stage in result["stages"])
+    assert result["unfinished"] == []
+    storage = json.loads(fusechat("verify", str(undisturbed.storage), "--json").output)
+    assert {stage["name"] for stage in storage["stages"]} == {stage["name"] for stage in undisturbed.plan()["stages"]}
+    text = fusechat("verify", str(undisturbed.directory("align-a")))
+    assert text.code == 0, text.errors
+    assert re.search(r"^read 7 files, \d+ kB, of file://", text.output, re.MULTILINE), text.output
+
+
+def test_verify_names_every_damaged_file_and_withdraws_them(job: TinyJob) -> None:
+    whole = job.content()
+    flip_a_bit(job.path("align-a", "alignments/chunk-00001.parquet"))
+    flip_a_bit(job.path("align-a", "alignments/chunk-00003.parquet"))
+    job.path("extract-b", "representations/chunk-00000.parquet").unlink()
+    flip_a_bit(job.directory("fuse-b") / "manifest.json")
+    flip_a_bit(job.path("evaluate-a", "evaluation.json"))
+    found = fusechat("verify", str(job.file), "--json")
+    assert found.code == 75
+    damaged = {
+        stage["name"]: [damage["uri"].rpartition("/")[2] for damage in stage["damaged"]]
+        for stage in json.loads(found.output)["stages"]
+        if stage["damaged"]
+    }
+    assert damaged == {
+        "align-a": ["chunk-00001.parquet", "chunk-00003.parquet"],
+        "extract-b": ["chunk-00000.parquet"],
+        "fuse-b": ["manifest.json"],
+    }
+    error = json.loads(found.errors)
+    assert error["code"] == 75
+    assert all(name in error["message"] for names in damaged.values() for name in names)
+    assert fusechat("verify", str(job.storage)).code == 75, "an evaluation is no part of a result, but of a storage"
+    assert sorted(job.complete().stages("finished")) == ["align-a", "evaluate-a", "extract-b", "fuse-b"]
+    assert fusechat("verify", str(job.storage)).code == 0
+    assert job.content() == whole
+
+
+def test_verify_is_66_where_there_is_nothing(job: TinyJob, tmp_path: Path) -> None:
+    assert fusechat("verify", str(tmp_path / "nowhere")).code == 66
+    assert fusechat("verify", str(tmp_path / "nowhere.yaml")).code == 66
+    job.remove("merge-varm")
+    unfinished = fusechat("verify", str(job.file), "--json")
+    assert unfinished.code == 66
+    assert json.loads(unfinished.output)["unfinished"] == ["merge-varm"]
+    assert fusechat("verify", str(job.directory("merge-varm"))).code == 66
 
 
 def test_status_tells_what_is_complete_and_what_each_stage_took(undisturbed: TinyJob) -> None:

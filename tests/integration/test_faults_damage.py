@@ -173,13 +173,23 @@ def test_a_damaged_part_and_manifest_cost_that_part(job: TinyJob, undisturbed: T
     assert job.content() == undisturbed.content()
 
 
-def test_inspect_finds_a_flipped_bit_that_nobody_has_read(job: TinyJob, undisturbed: TinyJob) -> None:
+def test_a_run_ends_with_a_model_whose_every_byte_is_right(job: TinyJob, undisturbed: TinyJob) -> None:
+    """Nothing reads a finished result but its user."""
     model = job.path("merge-varm", "model/model.safetensors")
     flip_a_bit(model)
-    assert fusechat("inspect", str(job.directory("merge-varm"))).code == 0
-    found = fusechat("inspect", str(job.directory("merge-varm")), "--verify")
-    assert found.code == 75
-    assert "model.safetensors" in found.errors
-    assert "Traceback" not in found.errors
-    assert job.complete().stages("finished") == ["merge-varm"]
+    ran = job.complete()
+    (damage,) = [event for event in ran.events if event["event"] == "damaged"]
+    assert damage["stage"] == "merge-varm"
+    assert "model.safetensors" in damage["reason"]
+    assert ran.stages("finished") == ["merge-varm"]
+    assert ran.events[-1]["event"] == "verified"
+    assert len(reasons(job, "merge-varm")) == 1
+    assert job.content() == undisturbed.content()
+    assert job.complete().stages("finished") == []
+
+
+def test_a_result_whose_inputs_are_damaged_too_is_made_from_whole_ones(job: TinyJob, undisturbed: TinyJob) -> None:
+    flip_a_bit(job.path("merge-varm", "model/model.safetensors"))
+    flip_a_bit(job.path("fuse-a", "model/model.safetensors"))
+    assert job.complete().stages("finished") == ["fuse-a", "merge-varm"]
     assert job.content() == undisturbed.content()

@@ -39,7 +39,7 @@ def test_odd_keys_hold_their_bytes(storage, tmp_path):
         assert storage.write(key, data) is True
     assert dict(_keys(storage)) == {key: len(data) for key, data in contents.items()}
     for key, data in contents.items():
-        assert storage.read(key) == data
+        assert storage.read(key) == b"".join(storage.chunks(key)) == data
         assert storage.size(key) == len(data)
         storage.download(key, tmp_path / "down" / "x")
         assert (tmp_path / "down" / "x").read_bytes() == data
@@ -59,6 +59,8 @@ def test_absent_keys(storage, tmp_path):
     storage.delete("absent")
     with pytest.raises(MissingInputError, match="absent"):
         storage.read("absent")
+    with pytest.raises(MissingInputError, match="absent"):
+        list(storage.chunks("absent"))
     with pytest.raises(MissingInputError, match="absent"):
         storage.download("absent", tmp_path / "x")
     assert list(tmp_path.glob("x*")) == []

@@ -34,6 +34,7 @@ def test_a_bucket_without_a_prefix(s3, s3_bucket):
 def _every_operation(storage, tmp_path):
     (tmp_path / "up").write_bytes(b"x")
     yield lambda: storage.read("k")
+    yield lambda: list(storage.chunks("k"))
     yield lambda: storage.write("k", b"x")
     yield lambda: storage.write("k", b"x", if_absent=True)
     yield lambda: storage.upload(tmp_path / "up", "k")
@@ -182,6 +183,8 @@ def test_a_failing_service_is_temporary_and_tried_again(s3_bucket, failing_serve
     with pytest.raises(TemporaryError) as raised:
         storage.download("k", tmp_path / "down")
     assert f"{s3_bucket}/k" in raised.value.message
+    with pytest.raises(TemporaryError):
+        list(storage.chunks("k"))
     until(lambda: failing_server.requests >= 2, "it was not tried again")
     assert list(tmp_path.iterdir()) == []
 
