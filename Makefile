@@ -68,6 +68,7 @@ requirements: $(READY) ## fix what the images install, by hash, to the versions 
 
 cluster: $(READY) ## start a Kubernetes of one machine to try things on, and say how to use and end it
 	$(BIN)/python -m tests.cluster up
+	@echo 'Run both exports to use it with kubectl, helm and fusechat. To end it: $(BIN)/python -m tests.cluster down'
 
 clean: ## remove the environment and the demo's outputs
 	rm -rf $(VENV) .fusechat site build

@@ -13,15 +13,15 @@ from fusechat.cli.main import INTERRUPTED, register
 
 _HEAD = """# The command line
 
-Made from the commands by `python -m tools.generated`. What a FuseJob may say is in [fusejob.md](fusejob.md), the
-merge methods and their parameters in [merging.md](merging.md).
+Made from the commands by `python -m tools.generated`. [FuseJob](fusejob.md) lists the fields of a job file,
+[Merge methods](merging.md) the merge methods and their parameters.
 
-Commands that a script would read take `--json`. Tables go to standard output, errors and remarks to standard error;
-colours and bars appear on terminals alone, and `NO_COLOR` is honoured. Local copies of remote files are kept in
-`$FUSECHAT_CACHE`, by default `~/.cache/fusechat`.
+Commands whose output a script may read take `--json`. Tables go to standard output, errors and remarks to standard
+error. Colours and progress bars appear only on terminals, and `NO_COLOR` is respected. Local copies of remote files are
+kept in `$FUSECHAT_CACHE`, by default `~/.cache/fusechat`.
 """
-_EXIT_CODES = """From 64 to 78 those of sysexits.h. After {retriable} the same command is worth another try. A cluster
-tries a stage that ended with 70 again too: an error that nobody foresaw says nothing of the next attempt."""
+_EXIT_CODES = """Codes from 64 to 78 are those of sysexits.h. After {retriable} the same command may succeed when tried
+again. A cluster also retries a stage that ended with 70: an unexpected error says nothing about the next attempt."""
 _FAILED = (
     "The FuseJob failed for a reason that has no code here, such as its deadline or an image of another version "
     "(`submit --wait`, `submit --watch`, `status --watch`)."

@@ -21,8 +21,8 @@ fusechat/spec/status.py; do not edit. -->
 
 # Conditions, states and reasons
 
-What `fusechat status NAME`, `kubectl describe fusejob NAME` and events say. Programs match on these words; the message beside
-each is for people: what is the matter and what to do. There is no phase.
+The words that `fusechat status NAME`, `kubectl describe fusejob NAME` and events use. Programs match on them; the message with
+each is for people and says what is wrong and what to do. There is no phase.
 
 | condition | True means |
 | --- | --- |

@@ -12,7 +12,7 @@ import yaml
 from fusechat.cli.cluster.portability import pod_warnings
 from fusechat.cli.main import register
 from fusechat.spec.cluster import PodTemplateOverride
-from fusechat.spec.load import ON_A_CLUSTER, load_job
+from fusechat.spec.load import ON_A_CLUSTER, load_job, parse_job
 from fusechat.spec.warnings import warnings
 from tests.pages import FAILS, HOW_TO, NOT_RUN, ROOT, TUTORIAL, blocks
 
@@ -68,6 +68,13 @@ def test_an_example_is_taken_without_a_doubt(path: Path) -> None:
 def test_what_was_not_measured_is_marked() -> None:
     assert "UNMEASURED" in (ROOT / "examples/cluster/gpus.yaml").read_text("utf-8")
     assert "Nothing has run on GPUs here" in (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *HOW_TO, *TUTORIAL], ids=lambda page: page.name)
+def test_job_files_are_valid(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "yaml" and "kind: FuseJob" in block.code:
+            assert parse_job(block.code, page.name)
 
 
 def test_recipes_of_the_guide_are_valid() -> None:
