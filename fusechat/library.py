@@ -23,6 +23,7 @@ from fusechat.spec.uris import absolute_uri, resolve_uris
 
 if TYPE_CHECKING:
     from fusechat.alignment.options import AlignmentOptions
+    from fusechat.dataset_files import Purpose
     from fusechat.evaluation.compare import Comparison
     from fusechat.evaluation.results import ModelEvaluation
     from fusechat.runner.observer import Observer
@@ -124,18 +125,35 @@ def log_directory(plan: PlannedJob) -> Path:
 
 
 def load_conversations(
-    uri: str, *, skill_field: str = "skill", on_left_out: Callable[[int, int], None] | None = None
+    uri: str,
+    *,
+    skill_field: str = "skill",
+    purpose: Purpose = "training",
+    on_left_out: Callable[[int, int], None] | None = None,
+    on_not_read: Callable[[Sequence[str]], None] | None = None,
 ) -> list[Conversation]:
-    """Conversations of a file or directory, in any format that a job takes. Rows that are none are left out;
-    `on_left_out` hears how many, and of how many. InvalidDataError if all are."""
-    from fusechat.chat.parse import ParsedRow, parse_row
-    from fusechat.errors import InvalidDataError
-    from fusechat.records import Malformed, data_files, read_records
-    from fusechat.storage.cache import cache_directory
-    from fusechat.storage.inputs import fetch
+    """Conversations of a file or directory, in any format that a job takes.
 
-    source = fetch(absolute_uri(uri, Path.cwd()), cache_directory(), kind="dataset")
-    records = [record for file in data_files(source) for record in read_records(file, file.name)]
+    Of a directory with splits it reads those for `purpose`; `on_not_read` hears which other files there are. Rows that
+    are no conversations are left out; `on_left_out` hears how many, and of how many. InvalidDataError if all are.
+    """
+    from glob import escape
+
+    from fusechat.chat.parse import ROW_COLUMNS, ParsedRow, parse_row
+    from fusechat.dataset_files import DataChoice, choose_files
+    from fusechat.errors import InvalidDataError
+    from fusechat.records import Malformed, read_records
+    from fusechat.storage.cache import cache_directory
+    from fusechat.storage.inputs import fetch, locate
+
+    place = absolute_uri(uri, Path.cwd())
+    chosen = choose_files(place, [file.path for file in locate(place, kind="dataset").files], DataChoice(purpose))
+    if chosen.not_read and on_not_read:
+        on_not_read(chosen.not_read)
+    source = fetch(place, cache_directory(), kind="dataset", patterns=[escape(path) for path in chosen.read])
+    files = {name: source if source.is_file() else source / name for name in chosen.read}
+    columns = (*ROW_COLUMNS, skill_field)
+    records = [record.value for name, file in files.items() for record in read_records(file, name, columns)]
     parsed = [parse_row(record, skill_field=skill_field) for record in records if not isinstance(record, Malformed)]
     conversations = [row.conversation(number) for number, row in enumerate(parsed) if isinstance(row, ParsedRow)]
     if not conversations:

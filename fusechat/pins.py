@@ -56,7 +56,12 @@ class DatasetPin:
 
     uri: str
     files: tuple[PinnedFile, ...]
+    """Those that are read."""
     revision: str | None = None
+    choice: str = ""
+    """By which choice of splits and files."""
+    not_read: tuple[str, ...] = ()
+    """What else is there; in no digest."""
 
     @property
     def identity(self) -> str:
@@ -108,6 +113,8 @@ def _pin_json(pin: ModelPin | DatasetPin) -> dict[str, Any]:
     }
     if isinstance(pin, ModelPin):
         value |= {"config": dict(pin.config), "licence": pin.licence}
+    else:
+        value |= {"choice": pin.choice, "notRead": list(pin.not_read)}
     return value
 
 
@@ -123,7 +130,11 @@ def _model_pin(value: Mapping[str, Any]) -> ModelPin:
 
 
 def _dataset_pin(value: Mapping[str, Any] | None) -> DatasetPin | None:
-    return None if value is None else DatasetPin(_is(str, value["uri"]), _files(value), _text(value["revision"]))
+    if value is None:
+        return None
+    not_read = tuple(_is(str, path) for path in _is(list, value.get("notRead", [])))
+    choice = _is(str, value.get("choice", ""))
+    return DatasetPin(_is(str, value["uri"]), _files(value), _text(value["revision"]), choice, not_read)
 
 
 def _text(value: object) -> str | None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusechat.dataset_files import DataChoice, Purpose, choose_files
 from fusechat.errors import ConfigurationError, InvalidDataError, MissingInputError
 from fusechat.pins import DatasetPin, ModelPin, PinnedFile, Pins
-from fusechat.records import DATA_SUFFIXES
 from fusechat.spec.data import DataSource
 from fusechat.spec.job import FuseJob, FuseJobSpec
 from fusechat.spec.models import ExistingTarget, ModelSpec, NamedModel
@@ -45,20 +45,14 @@ class _Resolver:
         self._check(named, files, config, directory)
         return ModelPin(model.uri, files, located.revision, config, _licence(directory / "README.md"))
 
-    def dataset(self, source: DataSource) -> DatasetPin:
-        """Pins one dataset."""
+    def dataset(self, source: DataSource, purpose: Purpose) -> DatasetPin:
+        """Pins the files of a dataset that are read for this purpose."""
         located = _locate(source, "dataset")
-        files = [
-            PinnedFile(file.path, file.size, file.identity)
-            for file in located.files
-            if file.path.endswith(DATA_SUFFIXES) or len(located.files) == 1
-        ]
-        if not files:
-            raise InvalidDataError(
-                f"{source.uri} holds no dataset files.",
-                mend=f"Name {', '.join(DATA_SUFFIXES)} files or a directory of them.",
-            )
-        return DatasetPin(source.uri, tuple(sorted(files, key=lambda file: file.path)), located.revision)
+        choice = DataChoice(purpose, source.split, source.files)
+        chosen = choose_files(source.uri, [file.path for file in located.files], choice)
+        by_path = {file.path: PinnedFile(file.path, file.size, file.identity) for file in located.files}
+        files = tuple(by_path[path] for path in chosen.read)
+        return DatasetPin(source.uri, files, located.revision, str(choice), chosen.not_read)
 
     def _check(
         self, named: NamedModel | ExistingTarget, files: tuple[PinnedFile, ...], config: Mapping[str, Any], at: Path
@@ -85,8 +79,8 @@ def resolve(job: FuseJob, cache: Path) -> Pins:
     spec = job.spec
     return Pins(
         models={named.name: resolver.model(named) for named in _models(spec)},
-        dataset=resolver.dataset(spec.dataset),
-        held_out=resolver.dataset(spec.evaluation.held_out) if spec.evaluation.held_out else None,
+        dataset=resolver.dataset(spec.dataset, "training"),
+        held_out=resolver.dataset(spec.evaluation.held_out, "held-out") if spec.evaluation.held_out else None,
     )
 
 
@@ -104,8 +98,8 @@ def resolve_offline(job: FuseJob, lock: Pins | None) -> Pins:
     held_out = spec.evaluation.held_out
     return Pins(
         models,
-        _offline_dataset(resolver, spec.dataset, lock.dataset if lock else None),
-        _offline_dataset(resolver, held_out, lock.held_out if lock else None) if held_out else None,
+        _offline_dataset(resolver, spec.dataset, "training", lock.dataset if lock else None),
+        _offline_dataset(resolver, held_out, "held-out", lock.held_out if lock else None) if held_out else None,
     )
 
 
@@ -149,10 +143,13 @@ def _check_length(where: str, max_length: int, config: Mapping[str, Any]) -> Non
         )
 
 
-def _offline_dataset(resolver: _Resolver, source: DataSource, locked: DatasetPin | None) -> DatasetPin | None:
+def _offline_dataset(
+    resolver: _Resolver, source: DataSource, purpose: Purpose, locked: DatasetPin | None
+) -> DatasetPin | None:
     if is_local(source):
-        return resolver.dataset(source)
-    return locked if locked and _stands_for(locked, source) else None
+        return resolver.dataset(source, purpose)
+    choice = DataChoice(purpose, source.split, source.files)
+    return locked if locked and locked.choice == str(choice) and _stands_for(locked, source) else None
 
 
 def _stands_for(locked: ModelPin | DatasetPin, source: ModelSpec | DataSource) -> bool:

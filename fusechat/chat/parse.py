@@ -42,6 +42,8 @@ _TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
 _TOOL_PARTS = frozenset({"tool_use", "tool_result", "tool_call"})
 _COLUMNS: Mapping[str, str] = {"Messages": "messages", "ShareGPT": "conversations", "Text": "text"}
 """In the order in which Auto looks for them."""
+ROW_COLUMNS = tuple(_COLUMNS.values())
+"""What of a record is read, beside its skill."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -40,7 +41,9 @@ def evaluate(
     from fusechat.library import load_conversations
 
     named = named_models(models)
-    conversations = load_conversations(data, skill_field=skill_field, on_left_out=_left_out)
+    conversations = load_conversations(
+        data, skill_field=skill_field, purpose="held-out", on_left_out=_left_out, on_not_read=_not_read
+    )
     quiet_loading()
     comparison = compare_models(
         {name: model_directory(model) for name, model in named.items()},
@@ -61,6 +64,12 @@ def evaluate(
     if results["pairs"]:
         screen.print("\nDifferences, 95% intervals of a paired bootstrap over conversations\n")
         screen.print(intervals(results).rich())
+
+
+def _not_read(paths: Sequence[str]) -> None:
+    from fusechat.dataset_files import files_named
+
+    console(stderr=True).print(f"Not read: {files_named(paths)}.", style="yellow", markup=False)
 
 
 def _left_out(count: int, rows: int) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from fusechat.cli.options import JobFile, Json
 from fusechat.cli.output import console, print_facts, print_json, print_yaml, shortened, size, table
+from fusechat.dataset_files import files_named
 from fusechat.version import __version__
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ UNKNOWN = "unknown"
 """State of an output in a storage that could not be read."""
 UNREAD = "storage not read"
 DAMAGED_LOCK = "lock damaged"
+NOT_READ = "not read"
 WORKER_IMAGE = f"fusechat-worker:{__version__}"
 NARROW = 110
 """Below so many columns the inputs of a stage go under its name."""
@@ -105,6 +107,11 @@ def describe(planned: PlannedJob) -> dict[str, Any]:
             for name, pin in planned.pins.models.items()
         },
         "licences": licence_notes(planned.pins),
+        "notRead": {
+            name: list(pin.not_read)
+            for name, pin in (("dataset", planned.pins.dataset), ("held-out", planned.pins.held_out))
+            if pin
+        },
     }
 
 
@@ -150,7 +157,14 @@ def _print(document: dict[str, Any]) -> None:
     screen.print(table(header, rows, right=("memory", "storage")))
     screen.print("Memory (of one process) and storage are estimates.\n", style="dim")
     print_facts(
-        _facts(document), style={"licences": "yellow", UNRESOLVED: "yellow", UNREAD: "yellow", DAMAGED_LOCK: "yellow"}
+        _facts(document),
+        style={
+            "licences": "yellow",
+            UNRESOLVED: "yellow",
+            UNREAD: "yellow",
+            DAMAGED_LOCK: "yellow",
+            NOT_READ: "yellow",
+        },
     )
 
 
@@ -175,6 +189,7 @@ def _facts(document: dict[str, Any]) -> dict[str, str]:
         "result": f"{document['result']} in {document['storage']}",
         "serving": f"weights of the fused model {size(fused)}; of pivot and all sources {size(everything)}{times}",
         "licences": "; ".join(document["licences"]) or _licences(document["models"]),
+        NOT_READ: "; ".join(f"of {name} {files_named(files)}" for name, files in document["notRead"].items() if files),
         UNREAD: document["storageUnread"] or "",
         DAMAGED_LOCK: document["lockDamaged"] or "",
         UNRESOLVED: f"{', '.join(missing)}; `fusechat plan` without --offline looks them up" if missing else "",

@@ -15,10 +15,18 @@ class DataSource(SpecObject):
     """Conversations by URI."""
 
     uri: Uri
-    """A JSONL, JSON or Parquet file, or a directory of them: `hf://datasets/organisation/name`, `s3://`, `file://`,
-    or a path relative to the job file."""
+    """A JSONL, JSON (both also as .gz) or Parquet file, or a directory of them: `hf://datasets/organisation/name`,
+    `s3://`, `file://`, or a path relative to the job file."""
     revision: Annotated[str | None, Field(max_length=200)] = None
     """Branch, tag or commit of an `hf://` dataset. Default: the main branch."""
+    split: Annotated[str | None, Field(min_length=1, max_length=64)] = None
+    """Files of a directory to read, by the split that the name of the file or its folder says: train, validation,
+    test, a split of one's own such as train_sft in train_sft-00000-of-00001.parquet, or all. Default: for the dataset
+    all but test and validation files, for `heldOut` test files, or where there are none validation files, or where
+    there are neither all. What is not read is named."""
+    files: Annotated[str | None, Field(min_length=1, max_length=512)] = None
+    """Glob over the paths in the directory, such as `main/*.parquet`; `*` matches slashes too. Without `split`,
+    whatever it matches is read."""
     format: DataFormat = "Auto"
     """ShareGPT (`conversations` of from/value), Messages (`messages` of role/content), Text (`text`), or Auto: by the
     keys of each row."""

@@ -11,22 +11,22 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from fusechat.canonical import canonical_json
-from fusechat.chat.parse import ParsedRow, parse_row
-from fusechat.chat.reasons import Dropped
+from fusechat.chat.parse import ROW_COLUMNS, ParsedRow, parse_row
+from fusechat.chat.reasons import Dropped, Reason
+from fusechat.dataset_files import DataChoice, Purpose, files_named
 from fusechat.errors import InvalidDataError
 from fusechat.parquet import write_conversations
 from fusechat.plan.kinds.prepare import PrepareParameters, PrepareSettings
-from fusechat.records import Malformed, data_files, read_records
+from fusechat.records import Malformed, read_records
 from fusechat.storage.base import FileEntry
 from fusechat.tables import Conversation, Message
 from fusechat.worker.clock import Clock
 from fusechat.worker.context import StageContext
 from fusechat.worker.layout import STATISTICS, TRAIN, VALIDATION, chunk_name
-from fusechat.worker.pinned import fetch_dataset
+from fusechat.worker.pinned import FetchedDataset, fetch_dataset
 from fusechat.worker.splits import split_conversations
 
 SPLITS = (TRAIN, VALIDATION)
@@ -50,6 +50,8 @@ class Statistics:
     """Rows that Unicode normalisation changed."""
     cut_texts: int = 0
     """Plain texts that were cut into several rows."""
+    not_read: tuple[str, ...] = ()
+    """Files of the dataset's directory that were left alone."""
 
     def drop(self, reason: str, where: str) -> None:
         """Counts a row that cannot be used."""
@@ -68,7 +70,12 @@ class Statistics:
             "examples": dict(sorted(self.examples.items())),
             "normalized": self.normalized,
             "cutTexts": self.cut_texts,
+            "notRead": list(self.not_read),
         }
+
+    def warnings(self) -> list[str]:
+        """What a user should know of."""
+        return [f"not read: {files_named(self.not_read)}."] if self.not_read else []
 
 
 Context = StageContext[PrepareParameters, PrepareSettings]
@@ -78,8 +85,9 @@ def run(context: Context) -> None:
     """Prepares the dataset of the stage's settings. InvalidDataError when too much of it cannot be used."""
     clock = Clock.start(context.stage)
     parameters, settings = context.parameters, context.settings
-    source = fetch_dataset(context, settings.location)
-    statistics = Statistics()
+    purpose: Purpose = "held-out" if "training" in context.stage.inputs else "training"
+    source = fetch_dataset(context, settings.location, DataChoice(purpose, settings.split, settings.files))
+    statistics = Statistics(not_read=source.not_read)
     chunks = _Chunks(context, parameters.chunk_rows)
     rows = _conversations(source, parameters, statistics)
     for split, conversation in _split(rows, statistics, _training_rows(context)):
@@ -89,20 +97,19 @@ def run(context: Context) -> None:
 
 
 def _conversations(
-    source: Path, parameters: PrepareParameters, statistics: Statistics
+    source: FetchedDataset, parameters: PrepareParameters, statistics: Statistics
 ) -> Iterator[tuple[str, bool, Conversation]]:
     """Place, whether it is held out, and content of every row that can be used, in the order of the files."""
-    base = source if source.is_dir() else source.parent
     held_out_fraction, longest = parameters.validation_fraction, parameters.text_bytes
     extra = 0  # rows that cut texts added, so that every row has a number of its own
-    for file in data_files(source):
-        name = file.relative_to(base).as_posix()
-        for number, record in enumerate(read_records(file, name)):
-            where, row = f"{name}[{number}]", statistics.read + extra
+    columns = (*ROW_COLUMNS, parameters.skill_field)
+    for name, file in source.files.items():
+        for record in read_records(file, name, columns):
+            where, row = record.place, statistics.read + extra
             statistics.read += 1
-            parsed = _parsed(record, parameters)
-            if not isinstance(parsed, ParsedRow):
-                statistics.drop(parsed, where)
+            parsed = _parsed(record.value, parameters)
+            if isinstance(parsed, Dropped):
+                statistics.drop(str(parsed.reason), record.with_cause(parsed.detail))
                 continue
             statistics.normalized += parsed.normalized
             whole = Conversation(row, parsed.messages, parsed.skill)
@@ -158,16 +165,15 @@ def _key(conversation: Conversation) -> bytes:
     return hashlib.sha256(canonical_json(content)).digest()
 
 
-def _parsed(record: Mapping[str, Any] | Malformed, parameters: PrepareParameters) -> ParsedRow | str:
+def _parsed(record: Mapping[str, Any] | Malformed, parameters: PrepareParameters) -> ParsedRow | Dropped:
     if isinstance(record, Malformed):
-        return "Malformed"
-    parsed = parse_row(
+        return Dropped(Reason.MALFORMED, record.reason)
+    return parse_row(
         record,
         format=parameters.format,
         normalize=parameters.normalize,
         skill_field=parameters.skill_field,
     )
-    return str(parsed.reason) if isinstance(parsed, Dropped) else parsed
 
 
 def _split(
@@ -241,7 +247,9 @@ class _Chunks:
         path = self._context.scratch / STATISTICS
         path.write_text(json.dumps(statistics.to_json(), indent=2, ensure_ascii=False) + "\n")
         self._entries.append(self._writer.put(path, STATISTICS, move=True))
-        self._writer.complete(self._entries, {"statistics": statistics.to_json(), **clock.details()})
+        self._writer.complete(
+            self._entries, {"statistics": statistics.to_json(), "warnings": statistics.warnings(), **clock.details()}
+        )
 
     def _write(self, split: str) -> None:
         path = self._context.scratch / "chunk.parquet"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
+from fusechat.dataset_files import DataChoice, choose_files
 from fusechat.errors import InvalidDataError
-from fusechat.pins import DatasetPin, ModelPin, PinnedFile, Pins
+from fusechat.pins import ModelPin, PinnedFile, Pins
 from fusechat.plan.kinds.models import Location
-from fusechat.records import DATA_SUFFIXES
 from fusechat.storage.inputs import InputFile, fetch, locate, verify
 from fusechat.worker.context import StageContext
 
@@ -29,20 +30,34 @@ def fetch_model(context: StageContext, located: Location) -> Path:
     return directory
 
 
-def fetch_dataset(context: StageContext, located: Location) -> Path:
-    """The local file or directory of the dataset; as for models, and no data file may have been added."""
+@dataclass(frozen=True)
+class FetchedDataset:
+    """A dataset on this machine."""
+
+    files: Mapping[str, Path]
+    """The files that are read, by their path in the dataset, in the order in which they are read."""
+    not_read: tuple[str, ...]
+    """What else the dataset's directory holds."""
+
+
+def fetch_dataset(context: StageContext, located: Location, choice: DataChoice) -> FetchedDataset:
+    """The pinned files of the dataset; as for models, and none of those chosen may have been added."""
     pins = Pins.from_json(context.plan.pins)
-    pin = _matching([each for each in (pins.dataset, pins.held_out) if each], located)
+    pin = pins.dataset if choice.purpose == "training" else pins.held_out
+    assert pin is not None
     if not located.uri.startswith("hf://"):
         found = locate(located.uri, kind="dataset").files
         _check(located.uri, pin.files, found)
-        _check_nothing_added(located.uri, pin.files, found)
-    path = fetch(located.uri, context.cache, revision=located.revision, kind="dataset")
+        chosen = choose_files(located.uri, [file.path for file in found], choice)
+        _check_nothing_added(located.uri, pin.files, chosen.read)
+    patterns = [glob.escape(file.path) for file in pin.files]
+    path = fetch(located.uri, context.cache, revision=located.revision, kind="dataset", patterns=patterns)
     verify(path, _inputs(pin.files))
-    return path
+    names = sorted((file.path for file in pin.files), key=PurePosixPath)
+    return FetchedDataset({name: path if path.is_file() else path / name for name in names}, pin.not_read)
 
 
-def _matching(pins: Sequence[ModelPin | DatasetPin], located: Location) -> ModelPin | DatasetPin:
+def _matching(pins: Sequence[ModelPin], located: Location) -> ModelPin:
     return next(pin for pin in pins if (pin.uri, pin.revision) == (located.uri, located.revision))
 
 
@@ -55,11 +70,11 @@ def _check(uri: str, pinned: Sequence[PinnedFile], found: Sequence[InputFile]) -
             raise _changed(uri, file.path, f"it is {identities[file.path]}, expected {file.identity}")
 
 
-def _check_nothing_added(uri: str, pinned: Sequence[PinnedFile], found: Sequence[InputFile]) -> None:
+def _check_nothing_added(uri: str, pinned: Sequence[PinnedFile], chosen: Sequence[str]) -> None:
     known = frozenset(file.path for file in pinned)
-    for file in found:
-        if file.path.endswith(DATA_SUFFIXES) and file.path not in known:
-            raise _changed(uri, file.path, "it was not there")
+    for path in chosen:
+        if path not in known:
+            raise _changed(uri, path, "it was not there")
 
 
 def _changed(uri: str, path: str, finding: str) -> InvalidDataError:

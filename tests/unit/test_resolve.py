@@ -229,6 +229,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
         old = model_files() | {"model.safetensors": b"older"}
         server.add(Repository("org/chat", [old, model_files()], tags={"v1": 0}))
         server.add(Repository("org/gated", [model_files()], gated=True))
+        files = {f"data/{name}-00000-of-00001.jsonl": b"{}\n" for name in ("train", "test", "validation")}
+        server.add(Repository("org/splits", [files | {"README.md": b""}], kind="datasets"))
         server.add(Repository("org/rows", [{"rows.jsonl": b"{}\n", "README.md": b""}], kind="datasets"))
         yield server
 
@@ -297,3 +299,32 @@ def test_a_lock_of_another_revision_of_the_dataset_stands_for_nothing(base: Path
         dataset = {"uri": "hf://datasets/org/rows", "revision": revision}
         known = resolve_offline(job(base, **HUB | {"dataset": dataset}), lock)
         assert (known.dataset == lock.dataset) is stands, revision
+
+
+SPLITS: dict[str, Any] = {"uri": "hf://datasets/org/splits"}
+
+
+@pytest.mark.usefixtures("hub")
+def test_of_a_folder_with_splits_each_purpose_pins_its_own(base: Path) -> None:
+    both = pins(base, dataset=SPLITS, evaluation={"heldOut": SPLITS})
+    assert both.dataset is not None
+    assert both.held_out is not None
+    assert [file.path for file in both.dataset.files] == ["data/train-00000-of-00001.jsonl"]
+    assert [file.path for file in both.held_out.files] == ["data/test-00000-of-00001.jsonl"]
+    assert both.dataset.not_read == tuple(f"data/{n}-00000-of-00001.jsonl" for n in ("test", "validation"))
+    assert Pins.from_json(both.to_json()) == both
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(("other", "stands"), [({}, True), ({"split": "all"}, False), ({"files": "*train*"}, False)])
+def test_a_lock_of_another_choice_of_files_stands_for_nothing(base: Path, other: dict[str, Any], stands: bool) -> None:
+    lock = pins(base, dataset=SPLITS)
+    known = resolve_offline(job(base, dataset=SPLITS | other), lock)
+    assert (known.dataset == lock.dataset) is stands
+
+
+def test_a_local_folder_without_training_files_is_refused_with_what_it_holds(base: Path) -> None:
+    write(base / "d", {"test.jsonl": b"{}\n"})
+    with pytest.raises(InvalidDataError, match=r"test\.jsonl") as caught:
+        pins(base, dataset={"uri": "d"})
+    assert "split" in caught.value.mend

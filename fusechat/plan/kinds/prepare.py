@@ -35,6 +35,9 @@ class PrepareSettings:
     """Where the rows lie, and how many may be unusable."""
 
     location: Location
+    split: str | None
+    files: str | None
+    """How the pinned files were chosen: the files themselves are in the identity."""
     max_dropped_fraction: float
 
 
@@ -49,7 +52,7 @@ def _plan(draft: PlanDraft) -> None:
         text_bytes=data.text_bytes,
         validation_fraction=data.validation_fraction,
     )
-    settings = PrepareSettings(location(data, pin), data.max_dropped_fraction)
+    settings = PrepareSettings(location(data, pin), data.split, data.files, data.max_dropped_fraction)
     draft.add(KIND, PREPARE, parameters, settings, pinned=pin is not None)
     held_out = draft.spec.evaluation.held_out
     if held_out is None:
@@ -64,7 +67,7 @@ def _plan(draft: PlanDraft) -> None:
         text_bytes=data.text_bytes,
         validation_fraction=1.0,
     )
-    settings = PrepareSettings(location(held_out, pin), data.max_dropped_fraction)
+    settings = PrepareSettings(location(held_out, pin), held_out.split, held_out.files, data.max_dropped_fraction)
     # it reads the training rows: what is among them is no held-out row
     draft.add(KIND, HELD_OUT, parameters, settings, inputs={"training": PREPARE}, pinned=pin is not None)
 

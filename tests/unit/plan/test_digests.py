@@ -170,6 +170,8 @@ NEUTRAL: Mapping[str, Any] = {
     "sources.extraction.tokenBudget": 77,
     "dataset.uri": "file:///moved",
     "dataset.revision": "v2",
+    "dataset.split": "train",  # which files are read is pinned
+    "dataset.files": "*.jsonl",
     "dataset.maxDroppedFraction": 0.5,
     "extraction.workers": 7,
     "extraction.tokenBudget": 77,
@@ -187,6 +189,8 @@ NEUTRAL: Mapping[str, Any] = {
     "merge.existingTargets.model.trustRemoteCode": True,
     "evaluation.heldOut.uri": "file:///moved",
     "evaluation.heldOut.revision": "v2",
+    "evaluation.heldOut.split": "test",
+    "evaluation.heldOut.files": "*.jsonl",
     "evaluation.tokenBudget": 77,
     "threads": 7,
     "storage.uri": "file:///elsewhere",

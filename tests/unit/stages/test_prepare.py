@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusechat import records
+from fusechat.dataset_files import DataChoice, choose_files
 from fusechat.errors import InvalidDataError, MissingInputError
 from fusechat.parquet import read_conversations
 from fusechat.pins import DatasetPin, PinnedFile, Pins
@@ -59,12 +63,17 @@ def plan_of(data: Path, held_out: Path | None, dataset: dict[str, Any]) -> Plan:
     if held_out:
         spec["evaluation"] = {"heldOut": {"uri": held_out.as_uri()}}
     document = {"apiVersion": "fusechat.dev/v1alpha1", "kind": "FuseJob", "metadata": {"name": "j"}, "spec": spec}
-    return build_plan(FuseJob.model_validate(document), Pins({}, pin(data), pin(held_out) if held_out else None))
+    job = FuseJob.model_validate(document)
+    choice = DataChoice("training", dataset.get("split"), dataset.get("files"))
+    pins = Pins({}, pin(data, choice), pin(held_out, DataChoice("held-out")) if held_out else None)
+    return build_plan(job, pins)
 
 
-def pin(data: Path) -> DatasetPin:
-    files = locate(data.as_uri(), kind="dataset").files
-    return DatasetPin(data.as_uri(), tuple(PinnedFile(file.path, file.size, file.identity) for file in files))
+def pin(data: Path, choice: DataChoice) -> DatasetPin:
+    found = {file.path: file for file in locate(data.as_uri(), kind="dataset").files}
+    chosen = choose_files(data.as_uri(), found, choice)
+    files = tuple(PinnedFile(path, found[path].size, found[path].identity) for path in chosen.read)
+    return DatasetPin(data.as_uri(), files, not_read=chosen.not_read)
 
 
 def split(reader: OutputReader, name: str) -> list[Conversation]:
@@ -172,3 +181,145 @@ def test_texts_are_cut_after_whitespace() -> None:
     assert cut_text("one two three", 8) == ["one two ", "three"]
     assert cut_text("abcdefghij", 4) == ["abcd", "efgh", "ij"]
     assert cut_text("ééé", 3) == ["é", "é", "é"]
+
+
+def write_splits(directory: Path, suffix: str = ".parquet") -> Path:
+    """A folder as the Hub has them: 20 rows of train, 10 of test, 10 of validation."""
+    (directory / "data").mkdir(parents=True)
+    for name, count in (("train", 20), ("test", 10), ("validation", 10)):
+        records = [chat(f"{name} question {i}", f"answer {i}") for i in range(count)]
+        if suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist(records), directory / f"data/{name}-00000-of-00001.parquet")
+        else:
+            write_lines(directory / "data" / f"{name}{suffix}", records)
+    (directory / "README.md").write_text("about")
+    return directory
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_test_and_validation_files_do_not_train_and_are_named(tmp_path: Path, suffix: str) -> None:
+    reader = prepared(tmp_path, write_splits(tmp_path / "d", suffix))
+    statistics: Any = reader.read_json("statistics.json")
+    assert statistics["read"] == 20
+    names = [path.rpartition("/")[2].partition(".")[0].partition("-")[0] for path in statistics["notRead"]]
+    assert names == ["test", "validation"]
+    assert all(path in str(reader.manifest.details["warnings"]) for path in statistics["notRead"])
+    questions = {each.messages[0].content for name in ("train", "validation") for each in split(reader, name)}
+    assert len(questions) == 20
+    assert all(question.startswith("train ") for question in questions)
+
+
+@pytest.mark.parametrize(
+    ("choice", "read"),
+    [
+        ({"split": "test"}, 10),
+        ({"split": "all"}, 40),
+        ({"files": "data/*"}, 40),
+        ({"files": "*val*"}, 10),
+        ({"split": "train", "files": "data/*.parquet"}, 20),
+    ],
+)
+def test_another_split_or_files_can_be_chosen(tmp_path: Path, choice: dict[str, Any], read: int) -> None:
+    statistics: Any = prepared(tmp_path, write_splits(tmp_path / "d"), **choice).read_json("statistics.json")
+    assert statistics["read"] == read
+
+
+def test_a_held_out_folder_gives_its_test_split(tmp_path: Path) -> None:
+    folder = write_splits(tmp_path / "d")
+    reader = prepared(tmp_path, folder, held_out=folder)
+    questions = {each.messages[0].content for each in split(reader, "validation")}
+    assert len(questions) == 10
+    assert all(question.startswith("test ") for question in questions)
+
+
+def test_another_split_of_the_same_rows_is_another_digest_and_the_way_it_was_chosen_is_not(tmp_path: Path) -> None:
+    folder = write_splits(tmp_path / "d")
+    digests = [
+        plan_of(folder, None, choice).stage("prepare").digest
+        for choice in ({}, {"split": "train"}, {"files": "*train*"}, {"split": "test"})
+    ]
+    assert digests[0] == digests[1] == digests[2] != digests[3]
+
+
+def test_gzipped_lines_are_read_beside_plain_ones_and_anything_else_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    write_lines(folder / "more.jsonl", rows(4))
+    lines = write_lines(tmp_path / "x", [chat(f"zipped {i}", "a") for i in range(40)]).read_bytes()
+    (folder / "train.jsonl.gz").write_bytes(gzip.compress(lines))
+    (folder / "list.json.gz").write_bytes(gzip.compress(json.dumps([chat("listed", "a")]).encode()))
+    (folder / "rows.csv").write_text("a,b")
+    (folder / "rows.jsonl.zst").write_bytes(b"x")
+    statistics: Any = prepared(tmp_path, folder).read_json("statistics.json")
+    assert (statistics["read"], statistics["dropped"]) == (45, {})
+    assert statistics["notRead"] == ["rows.csv", "rows.jsonl.zst"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-9], lambda data: data[:50] + b"xx" + data[52:], lambda _: b"no"]
+)
+def test_a_damaged_gzip_file_is_an_error_that_names_it(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    data = gzip.compress("".join(json.dumps(row) + "\n" for row in rows(100)).encode())
+    (tmp_path / "d.jsonl.gz").write_bytes(damage(data))
+    with pytest.raises(InvalidDataError, match=r"d\.jsonl\.gz"):
+        prepared(tmp_path, tmp_path / "d.jsonl.gz")
+
+
+def test_a_line_that_unpacks_to_more_than_fits_is_one_malformed_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "LONGEST_LINE", 1 << 20)
+    lines = [json.dumps(row) for row in rows(40)]
+    lines.insert(3, json.dumps(chat("q", "x" * (3 << 20))))
+    (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    statistics: Any = prepared(tmp_path, tmp_path / "d.jsonl.gz").read_json("statistics.json")
+    assert (statistics["read"], statistics["dropped"]) == (41, {"Malformed": 1})
+    assert "[3] (line 4): a line of more than 1 MiB" in statistics["examples"]["Malformed"][0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json"])
+def test_files_in_wide_encodings_are_named_as_such(tmp_path: Path, encoding: str, name: str) -> None:
+    text = "".join(json.dumps(row) + "\n" for row in rows(40))
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    with pytest.raises(InvalidDataError, match=f"{name} is {encoding.upper()[:6]}") as caught:
+        prepared(tmp_path, tmp_path / name)
+    assert "iconv" in caught.value.mend
+
+
+def test_a_byte_order_mark_of_utf_8_is_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(r) + "\n" for r in rows(4)).encode())
+    statistics: Any = prepared(tmp_path, tmp_path / "d.jsonl").read_json("statistics.json")
+    assert (statistics["read"], statistics["dropped"]) == (4, {})
+
+
+def unused_columns() -> dict[str, pa.Array]:
+    return {
+        "bad UTF-8": pa.array([b"\xff\xfe"] * 8, pa.binary()).view(pa.string()),
+        "far timestamp": pa.array([2**62] * 8, pa.timestamp("us")),
+        "far date": pa.array([2**30] * 8, pa.date32()),
+    }
+
+
+@pytest.mark.parametrize("name", list(unused_columns()))
+def test_parquet_columns_that_are_not_used_are_not_read(tmp_path: Path, name: str) -> None:
+    table = pa.table({"text": pa.array([f"a text of some words {i}" for i in range(8)])})
+    pq.write_table(table.append_column("other", unused_columns()[name]), tmp_path / "d.parquet")
+    statistics: Any = prepared(tmp_path, tmp_path / "d.parquet").read_json("statistics.json")
+    assert (statistics["read"], statistics["dropped"]) == (8, {})
+
+
+def test_a_parquet_row_whose_text_is_no_utf_8_is_one_dropped_row(tmp_path: Path) -> None:
+    texts = [f"a text of some words {i}".encode() for i in range(40)]
+    texts[7] = b"\xff\xfe"
+    pq.write_table(pa.table({"text": pa.array(texts, pa.binary()).view(pa.string())}), tmp_path / "d.parquet")
+    statistics: Any = prepared(tmp_path, tmp_path / "d.parquet").read_json("statistics.json")
+    assert (statistics["read"], statistics["dropped"]) == (40, {"Malformed": 1})
+    assert "[7]" in statistics["examples"]["Malformed"][0]
+
+
+def test_a_row_nested_too_deeply_is_one_dropped_row_with_line_and_cause(tmp_path: Path) -> None:
+    lines: list[Any] = [*rows(40), "[" * 100_000, json.dumps(chat("q", "a"))[:-1] + ', "x": ' + "[" * 100_000]
+    statistics: Any = prepared(tmp_path, write_lines(tmp_path / "d.jsonl", lines)).read_json("statistics.json")
+    assert (statistics["read"], statistics["dropped"]) == (42, {"Malformed": 2})
+    assert statistics["examples"]["Malformed"][0] == "d.jsonl[40] (line 41): nested too deeply"
