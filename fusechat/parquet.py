@@ -24,13 +24,17 @@ _SPLIT = ("input_ids", "position", "begin", "end", "gold_nats", "nats", "top_ids
 
 def write_conversations(path: Path, conversations: Sequence[Conversation]) -> None:
     """One file of prepared rows."""
-    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    message = pa.struct([("role", pa.string()), ("content", pa.string()), ("trains", pa.bool_())])
     table = pa.table(
         {
             "row": pa.array([c.row for c in conversations], pa.int64()),
             "skill": pa.array([c.skill for c in conversations], pa.string()),
             "messages": pa.array(
-                [[{"role": m.role, "content": m.content} for m in c.messages] for c in conversations], pa.list_(message)
+                [
+                    [{"role": m.role, "content": m.content, "trains": m.trains} for m in c.messages]
+                    for c in conversations
+                ],
+                pa.list_(message),
             ),
         }
     )
@@ -43,7 +47,7 @@ def read_conversations(path: Path) -> list[Conversation]:
         Conversation(
             row=record["row"],
             skill=record["skill"],
-            messages=tuple(Message(m["role"], m["content"]) for m in record["messages"]),
+            messages=tuple(Message(m["role"], m["content"], m.get("trains", True)) for m in record["messages"]),
         )
         for record in pq.read_table(path).to_pylist()
     ]

@@ -4,7 +4,8 @@
                                        -> Vocabulary     ->
 
 Legend: T = loss-carrying tokens of one conversation as one model tokenises it, L = all its tokens, K = top-k.
-Loss-carrying tokens are those of assistant messages (or of a plain text) and the end-of-turn token after each.
+Loss-carrying tokens are those of assistant messages that the dataset does not mask (or of a plain text) and the
+end-of-turn token after each.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ class Message:
 
     role: str
     content: str
+    trains: bool = True
+    """False for an answer that the dataset masks: it is read as context and carries no loss."""
 
     @property
     def carries_loss(self) -> bool:
-        return self.role in ("assistant", "text")
+        return self.trains and self.role in ("assistant", "text")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fusechat.chat.masks import trains
 from fusechat.chat.reasons import Dropped, Reason
 from fusechat.tables import Conversation, Message
 
@@ -92,7 +93,7 @@ def _parse(record: object, format: RowFormat, normalize: Normalization, skill_fi
         messages = [_message(turn) for turn in _turns(record, column)]
     messages = [m for m in messages if m.content.strip() or m.role != "system"]
     _check(messages)
-    used = tuple(Message(m.role, _normalized(m.content, normalize)) for m in messages)
+    used = tuple(Message(m.role, _normalized(m.content, normalize), m.trains) for m in messages)
     skill = record.get(skill_field) if skill_field else None
     return ParsedRow(used, "" if skill is None else str(skill), normalized=used != tuple(messages))
 
@@ -125,7 +126,15 @@ def _message(turn: Mapping[str, object]) -> Message:
         raise _UnusableRowError(Reason.TOOL_CALLS_UNSUPPORTED, role)
     if name not in _ROLES:
         raise _UnusableRowError(Reason.UNKNOWN_ROLE, role)
-    return Message(_ROLES[name], _content(turn.get("content", turn.get("value"))))
+    kind = _ROLES[name]
+    return Message(kind, _content(turn.get("content", turn.get("value"))), kind != "assistant" or _trains(turn))
+
+
+def _trains(turn: Mapping[str, object]) -> bool:
+    try:
+        return trains(turn)
+    except ValueError as error:
+        raise _UnusableRowError(Reason.MALFORMED, str(error)) from error
 
 
 def _content(content: object) -> str:
@@ -163,8 +172,10 @@ def _text(value: object) -> str:
 def _check(messages: Sequence[Message]) -> None:
     if not messages or not all(m.content.strip() for m in messages):
         raise _UnusableRowError(Reason.EMPTY)
-    if not any(m.carries_loss for m in messages):
+    if all(m.role not in ("assistant", "text") for m in messages):
         raise _UnusableRowError(Reason.NO_ASSISTANT)
+    if not any(m.carries_loss for m in messages):
+        raise _UnusableRowError(Reason.ALL_MASKED)
 
 
 def _normalized(content: str, normalize: Normalization) -> str:

@@ -19,6 +19,8 @@ class Reason(StrEnum):
     """The column is there, but is no list of mappings with a role and a content."""
     UNKNOWN_ROLE = "UnknownRole"
     NO_ASSISTANT = "NoAssistant"
+    ALL_MASKED = "AllMasked"
+    """The dataset masks every answer of the row, so none of it trains."""
     NOT_TEXT = "NotText"
     """A content is no string, or holds lone surrogates, which no UTF-8 can."""
     TOOL_CALLS_UNSUPPORTED = "ToolCallsUnsupported"

@@ -213,6 +213,8 @@ def _data(data: ReportData) -> str:
     rows = [("read", data.data["read"]), *((f"kept, {name}", n) for name, n in data.data["kept"].items())]
     rows += [(f"dropped, {reason}", n) for reason, n in data.data["dropped"].items()]
     rows.append(("changed by Unicode normalisation", data.data["normalized"]))
+    if data.data.get("maskedTurns"):
+        rows.append(("answers that the dataset masks: they carry no loss", data.data["maskedTurns"]))
     rows.append(("held-out rows that share 13 words in a row with a training row", len(found.contaminated_rows)))
     rows.append(("held-out rows that are in the training rows whole", len(found.duplicate_rows)))
     return html.table(TextTable(("rows", "count"), tuple((name, f"{n:,}") for name, n in rows))) + _readings(data)

@@ -29,7 +29,8 @@ class DataSource(SpecObject):
     whatever it matches is read."""
     format: DataFormat = "Auto"
     """ShareGPT (`conversations` of from/value), Messages (`messages` of role/content), Text (`text`), or Auto: by the
-    keys of each row."""
+    keys of each row. An assistant turn with `weight: 0`, `train: false`, `training: false` or `loss: false`, or with a
+    span of `train_detail` that does not train, carries no loss."""
     skill_field: Annotated[str, Field(max_length=64)] = "skill"
     """Column that names a row's skill or category, where there is one; evaluation is reported by it."""
 

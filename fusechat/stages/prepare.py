@@ -30,6 +30,8 @@ from fusechat.worker.pinned import FetchedDataset, fetch_dataset
 from fusechat.worker.splits import split_conversations
 
 SPLITS = (TRAIN, VALIDATION)
+_ON_PURPOSE = ("Duplicate", "InTrainingRows", Reason.ALL_MASKED)
+"""Reasons of dropping that do not make a dataset unusable: it means them."""
 _EXAMPLES = 3
 """Places named for each reason of dropping."""
 
@@ -50,6 +52,8 @@ class Statistics:
     """Rows that Unicode normalisation changed."""
     cut_texts: int = 0
     """Plain texts that were cut into several rows."""
+    masked_turns: int = 0
+    """Answers of kept conversations that the dataset masks."""
     not_read: tuple[str, ...] = ()
     """Files of the dataset's directory that were left alone."""
 
@@ -70,6 +74,7 @@ class Statistics:
             "examples": dict(sorted(self.examples.items())),
             "normalized": self.normalized,
             "cutTexts": self.cut_texts,
+            "maskedTurns": self.masked_turns,
             "notRead": list(self.not_read),
         }
 
@@ -157,12 +162,18 @@ def _training_rows(context: Context) -> set[bytes]:
     """Hashes of the rows that a held-out set must not repeat."""
     if "training" not in context.stage.inputs:
         return set()
-    return {_key(conversation) for conversation in split_conversations(context.reader("training"), TRAIN)}
+    return {_text_key(conversation) for conversation in split_conversations(context.reader("training"), TRAIN)}
 
 
-def _key(conversation: Conversation) -> bytes:
+def _text_key(conversation: Conversation) -> bytes:
     content = [[message.role, message.content] for message in conversation.messages]
     return hashlib.sha256(canonical_json(content)).digest()
+
+
+def _row_key(conversation: Conversation) -> bytes:
+    """Rows of one text that train different answers are no duplicates."""
+    masks = bytes(message.trains for message in conversation.messages)
+    return _text_key(conversation) + (b"" if all(masks) else masks)
 
 
 def _parsed(record: Mapping[str, Any] | Malformed, parameters: PrepareParameters) -> ParsedRow | Dropped:
@@ -182,11 +193,12 @@ def _split(
     """Drops exact duplicates (the first stays), and of a held-out set whatever is in the training rows."""
     seen: set[bytes] = set()
     for where, held_out, conversation in rows:
-        key = _key(conversation)
-        if key in seen or key in training:
+        key = _row_key(conversation)
+        if key in seen or _text_key(conversation) in training:
             statistics.drop("Duplicate" if key in seen else "InTrainingRows", where)
             continue
         seen.add(key)
+        statistics.masked_turns += sum(not message.trains for message in conversation.messages)
         split = VALIDATION if held_out else TRAIN
         statistics.kept[split] += 1
         statistics.skills[conversation.skill] += 1
@@ -209,15 +221,16 @@ def _check(statistics: Statistics, settings: PrepareSettings) -> None:
     uri, dropped = settings.location.uri, sum(statistics.dropped.values())
     if not statistics.read:
         raise InvalidDataError(f"The dataset {uri} is empty.", mend="Name files that hold at least one row.")
-    unusable = dropped - statistics.dropped["Duplicate"] - statistics.dropped["InTrainingRows"]
+    unusable = dropped - sum(statistics.dropped[reason] for reason in _ON_PURPOSE)
     limit = settings.max_dropped_fraction
-    if unusable > limit * statistics.read or unusable == statistics.read:
+    all_masked = not statistics.kept and statistics.dropped[Reason.ALL_MASKED]
+    if unusable > limit * statistics.read or unusable == statistics.read or all_masked:
         reasons = ", ".join(
             f"{count} {reason} (such as {', '.join(statistics.examples[reason])})"
             for reason, count in statistics.dropped.most_common()
         )
         raise InvalidDataError(
-            f"{unusable} of {statistics.read} rows of {uri} cannot be used, more than "
+            f"{dropped if all_masked else unusable} of {statistics.read} rows of {uri} cannot be used, more than "
             f"spec.dataset.maxDroppedFraction ({limit:g}) allows: {reasons}.",
             mend="Mend the rows, set spec.dataset.format if it was guessed wrong, or raise maxDroppedFraction.",
         )

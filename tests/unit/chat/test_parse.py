@@ -148,3 +148,71 @@ JSON = st.recursive(
 def test_no_record_raises(record: object) -> None:
     parsed = parse_row(record)
     assert isinstance(parsed, Dropped) or all(m.content.strip() for m in parsed.messages)
+
+
+MASKED: list[dict[str, object]] = [
+    {"weight": 0},
+    {"weight": 0.0},
+    {"weight": False},
+    {"weight": "0"},
+    {"train": False},
+    {"train": 0},
+    {"train": "false"},
+    {"training": False},
+    {"loss": False},
+    {"loss": 0},
+    {"weight": 1, "train": False},
+    {"train": True, "weight": 0},
+    {"train_detail": [{"begin_offset": 0, "end_offset": 2, "train": True}, {"begin_offset": 3, "train": False}]},
+]
+TAUGHT: list[dict[str, object]] = [
+    {},
+    {"weight": 1},
+    {"weight": None, "train": None, "loss": None, "train_detail": None},
+    {"weight": float("nan")},
+    {"train": True},
+    {"train": "True"},
+    {"loss": True},
+    {"loss": 0.5},
+    {"train_detail": []},
+    {"train_detail": [{"begin_offset": 0, "end_offset": 2, "train": True}]},
+]
+
+
+def two_answers(flags: dict[str, object], *, sharegpt: bool) -> dict[str, object]:
+    role, content, answers = ("from", "value", "gpt") if sharegpt else ("role", "content", "assistant")
+    turns = [
+        {role: "user", content: "1", "weight": 0, "train": False},
+        {role: answers, content: "2", **flags},
+        {role: "user", content: "3"},
+        {role: answers, content: "4"},
+    ]
+    return {"conversations" if sharegpt else "messages": turns}
+
+
+@pytest.mark.parametrize("sharegpt", [True, False])
+@pytest.mark.parametrize("flags", [*MASKED, *TAUGHT], ids=str)
+def test_an_answer_that_the_dataset_masks_carries_no_loss_and_the_others_do(
+    flags: dict[str, object], sharegpt: bool
+) -> None:
+    parsed = parse_row(two_answers(flags, sharegpt=sharegpt))
+    assert isinstance(parsed, ParsedRow)
+    assert [m.carries_loss for m in parsed.messages] == [False, flags in TAUGHT, False, True]
+    assert [m.trains for m in parsed.messages][::2] == [True, True], "flags of other roles are not read"
+
+
+@pytest.mark.parametrize(
+    "flags", [{"weight": "much"}, {"train": []}, {"train_detail": 1}, {"train_detail": [1]}], ids=str
+)
+def test_a_flag_that_says_neither_is_malformed(flags: dict[str, object]) -> None:
+    parsed = parse_row(two_answers(flags, sharegpt=False))
+    assert isinstance(parsed, Dropped)
+    assert parsed.reason is Reason.MALFORMED
+    assert next(iter(flags)) in parsed.detail
+
+
+def test_a_row_whose_answers_are_all_masked_has_a_reason_of_its_own() -> None:
+    record = {"messages": [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2", "weight": 0}]}
+    parsed = parse_row(record)
+    assert isinstance(parsed, Dropped)
+    assert parsed.reason is Reason.ALL_MASKED

@@ -169,3 +169,19 @@ def test_a_broken_tokenizer_file_is_invalid_data(bytes_tokenizer: PreTrainedToke
     (tmp_path / "tokenizer.model").write_bytes(b"no model")
     with pytest.raises(InvalidDataError, match=r"tokenizer\.model cannot be read"):
         ChatTokenizer.load(tmp_path, chat_template=None, max_length=100)
+
+
+def test_a_masked_answer_is_read_and_carries_no_loss_nor_does_its_end_of_turn(
+    bytes_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer = chatml(bytes_tokenizer)
+    turns = [Message("user", "a"), Message("assistant", "bc"), Message("user", "d"), Message("assistant", "efg")]
+    whole = tokenizer.render(Conversation(0, tuple(turns)))
+    masked = tokenizer.render(Conversation(0, (turns[0], Message("assistant", "bc", trains=False), *turns[2:])))
+    assert isinstance(whole, Rendering)
+    assert isinstance(masked, Rendering)
+    assert whole.input_ids.tolist() == masked.input_ids.tolist()
+    assert set(whole.message.tolist()) == {1, 3}
+    kept = whole.message == 3
+    assert masked.message.tolist() == whole.message[kept].tolist()
+    assert masked.position.tolist() == whole.position[kept].tolist()

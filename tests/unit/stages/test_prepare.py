@@ -323,3 +323,55 @@ def test_a_row_nested_too_deeply_is_one_dropped_row_with_line_and_cause(tmp_path
     statistics: Any = prepared(tmp_path, write_lines(tmp_path / "d.jsonl", lines)).read_json("statistics.json")
     assert (statistics["read"], statistics["dropped"]) == (42, {"Malformed": 2})
     assert statistics["examples"]["Malformed"][0] == "d.jsonl[40] (line 41): nested too deeply"
+
+
+def two_turns(number: int, *flags: dict[str, Any]) -> dict[str, Any]:
+    first, second = flags
+    turns = [
+        *({"role": "user", "content": f"q{number}"}, {"role": "assistant", "content": "masked", **first}),
+        *({"role": "user", "content": "q2"}, {"role": "assistant", "content": "taught", **second}),
+    ]
+    return {"messages": turns}
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_masked_answers_are_kept_as_context_and_counted(tmp_path: Path, parquet: bool) -> None:
+    records = [two_turns(i, {"weight": 0}, {"weight": 1}) for i in range(20)]
+    records += [two_turns(20, {"weight": 0}, {"weight": 0})]
+    data = tmp_path / "d.parquet"
+    if parquet:
+        pq.write_table(pa.Table.from_pylist(records), data)
+    else:
+        data = write_lines(tmp_path / "d.jsonl", records)
+    reader = prepared(tmp_path, data, maxDroppedFraction=0.0)
+    statistics: Any = reader.read_json("statistics.json")
+    assert (statistics["maskedTurns"], statistics["dropped"]) == (20, {"AllMasked": 1})
+    for conversation in (*split(reader, "train"), *split(reader, "validation")):
+        assert [m.carries_loss for m in conversation.messages] == [False, False, False, True]
+
+
+def test_rows_of_one_text_that_train_different_answers_are_no_duplicates(tmp_path: Path) -> None:
+    off, on = {"weight": 0}, {"weight": 1}
+    records = [
+        two_turns(1, off, on),
+        two_turns(1, on, off),
+        two_turns(1, on, off),
+        two_turns(1, {}, on),
+        two_turns(1, on, {}),
+    ]
+    reader = prepared(tmp_path, write_lines(tmp_path / "d.jsonl", records), validationFraction=0)
+    statistics: Any = reader.read_json("statistics.json")
+    assert statistics["dropped"] == {"Duplicate": 2}
+    held_out = write_lines(
+        tmp_path / "h.jsonl", [two_turns(1, off, off | {"train": True}), two_turns(1, {}, off), two_turns(2, {}, {})]
+    )
+    (tmp_path / "again").mkdir()
+    reader = prepared(tmp_path / "again", tmp_path / "d.jsonl", held_out=held_out, validationFraction=0)
+    statistics = reader.read_json("statistics.json")
+    assert statistics["dropped"] == {"AllMasked": 1, "InTrainingRows": 1}
+
+
+def test_a_dataset_that_masks_everything_is_an_error(tmp_path: Path) -> None:
+    records = [two_turns(i, {"train": False}, {"loss": False}) for i in range(4)]
+    with pytest.raises(InvalidDataError, match=r"4 of 4 rows.*AllMasked"):
+        prepared(tmp_path, write_lines(tmp_path / "d.jsonl", records), maxDroppedFraction=1.0)
