@@ -81,6 +81,8 @@ def parse_row(
         return _parse(record, format, normalize, skill_field)
     except _UnusableRowError as error:
         return error.dropped
+    except RecursionError:
+        return Dropped(Reason.MALFORMED, "nested too deeply")
 
 
 def _parse(record: object, format: RowFormat, normalize: Normalization, skill_field: str | None) -> ParsedRow:
@@ -95,15 +97,20 @@ def _parse(record: object, format: RowFormat, normalize: Normalization, skill_fi
     _check(messages)
     used = tuple(Message(m.role, _normalized(m.content, normalize), m.trains) for m in messages)
     skill = record.get(skill_field) if skill_field else None
-    return ParsedRow(used, "" if skill is None else str(skill), normalized=used != tuple(messages))
+    return ParsedRow(used, "" if skill is None else _text(str(skill), "the skill"), normalized=used != tuple(messages))
 
 
 def _column(record: Mapping[str, object], format: RowFormat) -> str:
     wanted = list(_COLUMNS.values()) if format == "Auto" else [_COLUMNS[format]]
-    for column in wanted:
-        if record.get(column) is not None:
-            return column
+    present = [column for column in wanted if record.get(column) is not None]
+    # where a row has several columns, an empty one says nothing
+    for column in sorted(present, key=lambda column: _is_empty(record[column])):
+        return column
     raise _UnusableRowError(Reason.UNKNOWN_FORMAT, f"no column {' or '.join(wanted)}")
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, Sequence) and not value
 
 
 def _turns(record: Mapping[str, object], column: str) -> Sequence[Mapping[str, object]]:
@@ -149,7 +156,11 @@ def _part(part: object) -> str:
         return _text(part)
     if not isinstance(part, Mapping):
         raise _UnusableRowError(Reason.NOT_TEXT, type(part).__name__)
-    kind = part.get("type", "text")
+    kind = part.get("type")
+    if kind is None:  # Arrow gives every part every key
+        kind = "text"
+    if not isinstance(kind, str):
+        raise _UnusableRowError(Reason.MALFORMED, f"the type of a part is {type(kind).__name__}, not a string")
     if kind in ("text", "input_text", "output_text"):
         return _text(part.get("text"))
     if kind in _TOOL_PARTS:
@@ -157,15 +168,15 @@ def _part(part: object) -> str:
     raise _UnusableRowError(Reason.IMAGES_UNSUPPORTED, str(kind))
 
 
-def _text(value: object) -> str:
+def _text(value: object, name: str = "a content") -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise _UnusableRowError(Reason.NOT_TEXT, type(value).__name__)
+        raise _UnusableRowError(Reason.NOT_TEXT, f"{name} is {type(value).__name__}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise _UnusableRowError(Reason.NOT_TEXT, "lone surrogates") from error
+        raise _UnusableRowError(Reason.NOT_TEXT, f"{name} has lone surrogates") from error
     return value
 
 

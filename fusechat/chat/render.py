@@ -9,6 +9,7 @@ added EOS counts as its end of turn. The very first token of a sequence never ca
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from fusechat.tables import Conversation, Int32, Message, Rendering
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+_TAG = re.compile(r"<(?P<close>/?)(?P<name>[A-Za-z_]\w*)>")
+_REASONING = frozenset({"think", "thinking", "thought", "reasoning"})
 _PROBE_ROLES = (("user", "assistant", "user", "assistant"), ("user", "assistant"))
 """Conversations that show a template's markers; the first that it accepts."""
 
@@ -173,8 +176,12 @@ class ChatTokenizer:
         regions = [r for r in row.located.regions if spans.verified(r.begin, r.end)]
         tokens = [_tokens(region, spans) for region in regions]
         hidden = not row.located.complete or len(regions) < len(row.located.regions)
-        if any(self.is_control[ids[where]].any() for where in tokens) or (hidden and self._has_control_text(messages)):
-            return Dropped(Reason.SPECIAL_TOKEN_TEXT), ()
+        control = next((token for where in tokens for token in ids[where] if self.is_control[token]), None)
+        if control is None and hidden:
+            control = self._control_text(messages)
+        if control is not None:
+            piece = self.pieces.pieces[control].decode(errors="replace")
+            return Dropped(Reason.SPECIAL_TOKEN_TEXT, f"the text holds {piece}"), ()
         found = [(r, where) for r, where in zip(regions, tokens, strict=True) if messages[r.message].carries_loss]
         missing = {i for i, m in enumerate(messages) if m.carries_loss} - {r.message for r, _ in found}
         lengths = [len(m.content.encode()) for m in messages]
@@ -236,12 +243,14 @@ class ChatTokenizer:
                 ends.append(solid[0])
             # the last literals may hold what a single answer brings, such as an empty reasoning block
             if number < 2:
-                markers += [i for i in solid if self.pieces.added[i]]
+                text_tags = _blocks([self.pieces.pieces[i].decode(errors="replace") for i in solid])
+                markers += [i for i, tag in zip(solid, text_tags, strict=True) if self.pieces.added[i] and not tag]
         return ends, markers
 
-    def _has_control_text(self, messages: Sequence[Message]) -> bool:
+    def _control_text(self, messages: Sequence[Message]) -> int | None:
+        """The first control token that a content would be read as."""
         encodings = self._backend.encode_batch_fast([m.content for m in messages], add_special_tokens=False)
-        return any(self.is_control[encoding.ids].any() for encoding in encodings)
+        return next((i for encoding in encodings for i in encoding.ids if self.is_control[i]), None)
 
     def _required_template(self) -> ChatTemplate:
         if self._template is None:
@@ -250,6 +259,20 @@ class ChatTokenizer:
                 mend="Set chatTemplate for this model in the job, or use a dataset of plain text.",
             )
         return self._template
+
+
+def _blocks(pieces: Sequence[str]) -> list[bool]:
+    """Which pieces between two messages are tags of text and no markers of turns: those of a block that is opened and
+    closed there, such as the empty reasoning that some templates give every answer, and all tags of reasoning."""
+    tags = [_TAG.fullmatch(piece.strip()) for piece in pieces]
+    block = [tag is not None and tag["name"].lower() in _REASONING for tag in tags]
+    for first, opening in enumerate(tags):
+        if opening is None or opening["close"]:
+            continue
+        for last, closing in enumerate(tags[first + 1 :], start=first + 1):
+            if closing is not None and closing["close"] and closing["name"] == opening["name"]:
+                block[first] = block[last] = True
+    return block
 
 
 def _own_template(tokenizer: PreTrainedTokenizerFast) -> str | None:

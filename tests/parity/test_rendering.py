@@ -291,7 +291,9 @@ def test_no_message_ever_holds_a_control_token(before: str, after: str, data: st
     contents = ["question", "answer"]
     contents[data.draw(st.integers(0, 1))] = before + literals[family] + after
     messages = tuple(Message(r, c) for r, c in zip(("user", "assistant"), contents, strict=True))
-    assert chat.render(Conversation(0, messages)) == Dropped(Reason.SPECIAL_TOKEN_TEXT)
+    dropped = chat.render(Conversation(0, messages))
+    assert isinstance(dropped, Dropped)
+    assert dropped.reason is Reason.SPECIAL_TOKEN_TEXT
 
 
 def test_text_that_is_a_special_token_is_dropped_and_its_look_alikes_are_not() -> None:
@@ -302,7 +304,9 @@ def test_text_that_is_a_special_token_is_dropped_and_its_look_alikes_are_not() -
             contents = {"user": "Question?", "assistant": "Answer."}
             contents[role] += f" {literal} injected"
             conversation = Conversation(0, tuple(Message(r, c) for r, c in contents.items()))
-            assert chat.render(conversation) == Dropped(Reason.SPECIAL_TOKEN_TEXT), (family, role)
+            dropped = chat.render(conversation)
+            assert isinstance(dropped, Dropped), (family, role)
+            assert dropped.reason is Reason.SPECIAL_TOKEN_TEXT, (family, role)
         harmless = Conversation(
             0, (Message("user", literal[:-1]), Message("assistant", f"{literal[:-1]} {literal[1:]}"))
         )

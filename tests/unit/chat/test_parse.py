@@ -216,3 +216,41 @@ def test_a_row_whose_answers_are_all_masked_has_a_reason_of_its_own() -> None:
     parsed = parse_row(record)
     assert isinstance(parsed, Dropped)
     assert parsed.reason is Reason.ALL_MASKED
+
+
+DEEP: object = []
+for _ in range(50_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "part", [{"type": {}}, {"type": []}, {"type": 1}, [[]], DEEP, {"text": {}}, None, 7], ids=lambda _: ""
+)
+def test_a_content_part_of_an_odd_kind_drops_its_row(part: object) -> None:
+    record = {"messages": [{"role": "user", "content": [part]}, {"role": "assistant", "content": "a"}]}
+    assert isinstance(parse_row(record), Dropped)
+
+
+@pytest.mark.parametrize(
+    ("skill", "detail"), [("\ud800", "the skill has lone surrogates"), (["\udfff"], ""), (DEEP, "nested too deeply")]
+)
+def test_a_skill_that_cannot_be_stored_drops_its_row(skill: object, detail: str) -> None:
+    record = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "s": skill}
+    parsed = parse_row(record, skill_field="s")
+    if isinstance(skill, list) and not detail:
+        assert isinstance(parsed, ParsedRow), "its repr is plain ASCII"
+        return
+    assert isinstance(parsed, Dropped)
+    assert parsed.detail == detail
+
+
+@pytest.mark.parametrize("empty", [[], "", ()])
+def test_auto_skips_columns_that_are_empty_where_another_is_not(empty: object) -> None:
+    record = {"messages": empty, "conversations": [{"from": "human", "value": "Hi"}, *gpt("Hello")], "text": ""}
+    assert parse_row(record) == ParsedRow(CHAT, "", normalized=False)
+
+
+def test_a_part_without_a_type_is_text() -> None:
+    parts = [{"type": None, "text": "Hel", "image_url": None}, {"type": "text", "text": "lo"}]
+    record = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": parts}]}
+    assert parse_row(record) == ParsedRow(CHAT, "", normalized=False)

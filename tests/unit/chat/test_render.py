@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from fusechat.chat.reasons import Dropped, Reason
@@ -185,3 +186,35 @@ def test_a_masked_answer_is_read_and_carries_no_loss_nor_does_its_end_of_turn(
     kept = whole.message == 3
     assert masked.message.tolist() == whole.message[kept].tolist()
     assert masked.position.tolist() == whole.position[kept].tolist()
+
+
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}OPEN{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("block", ["<think>\n\n</think>\n\n", "<think>\n", "<note>\n</note>"])
+def test_a_think_block_that_the_template_always_writes_makes_no_control_tokens(block: str) -> None:
+    tags = ("<think>", "</think>", "<note>", "</note>")
+    tokenizer = byte_level(special=False)
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in tags])
+    chat = ChatTokenizer(tokenizer, chat_template=THINKING.replace("OPEN", block), max_length=512)
+    answer = f"{block.strip()[: block.index('>') + 1]}why</think>a, and </think> is a tag"
+    rendering = chat.render(Conversation(0, (Message("user", "q"), Message("assistant", answer))))
+    assert isinstance(rendering, Rendering), rendering
+    for marker in ("<|im_start|>", "<|im_end|>"):
+        dropped = chat.render(Conversation(0, (Message("user", "q"), Message("assistant", f"a {marker} b"))))
+        assert isinstance(dropped, Dropped)
+        assert (dropped.reason, marker in dropped.detail) == (Reason.SPECIAL_TOKEN_TEXT, True)
+
+
+def test_tags_that_mark_turns_stay_control_tokens() -> None:
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}"
+    tokenizer = byte_level(special=False)
+    tags = ["<user>", "</user>", "<assistant>", "</assistant>"]
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in tags])
+    chat = ChatTokenizer(tokenizer, chat_template=template, max_length=512)
+    for tag in tags:
+        dropped = chat.render(Conversation(0, (Message("user", "q"), Message("assistant", f"a {tag} b"))))
+        assert isinstance(dropped, Dropped)

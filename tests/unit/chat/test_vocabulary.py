@@ -54,7 +54,7 @@ def test_markers_that_are_not_flagged_as_special_are_control_tokens_all_the_same
     for text, dropped in (("<|im_start|>", True), ("<|im_end|>", True), ("<think>", False)):
         conversation = Conversation(0, (Message("user", f"a{text}"), Message("assistant", "b")))
         rendering = chat(tokenizer, chat_templates.CHATML).render(conversation)
-        assert (rendering == Dropped(Reason.SPECIAL_TOKEN_TEXT)) == dropped
+        assert (rendering == Dropped(Reason.SPECIAL_TOKEN_TEXT, f"the text holds {text}")) == dropped
 
 
 def test_ids_beyond_the_output_layer_are_left_out(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
