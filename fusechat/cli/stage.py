@@ -36,9 +36,9 @@ def stage(
 ) -> None:
     """Run one stage of a plan. `fusechat run` and the operator start this; it is seldom typed by hand.
 
-    A stage that is complete ends at once with exit code 0. Exit codes 75 and 143 (it was told to stop) mean: try again,
-    nothing is lost. Progress is on standard output, one JSON object a line. How it ended is written, as one JSON object
-    of at most 4,096 bytes, to the file that FUSECHAT_TERMINATION_MESSAGE_PATH names.
+    A stage that is complete ends at once with exit code 0. Exit codes 75 and 143 (it was asked to stop) mean: try
+    again, nothing is lost. Progress is on standard output, one JSON object per line. How it ended is written, as one
+    JSON object of at most 4,096 bytes, to the file that FUSECHAT_TERMINATION_MESSAGE_PATH names.
 
     Example: [bold]fusechat stage extract-mixtral --plan s3://bucket/prefix/plans/DIGEST.json --worker 0/4[/bold]
     """

@@ -37,7 +37,7 @@ def status(
 ) -> int:
     """Show which stages of a job are complete, how far the others are, and what each took.
 
-    Of a job file (a path, or a word that ends in .yaml, .yml or .json) it reads the storage, so it tells the same
+    Of a job file (a path, or a word that ends in .yaml, .yml or .json) it reads the storage, so it shows the same
     whoever runs the stages, and while they run. It uses no network but the storage's: what the last run did not look
     up is shown as unresolved.
 

@@ -24,7 +24,7 @@ def validate(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Check job files: every mistake at once, with its line, its path and the mend.
+    """Check job files: every mistake at once, with its line, its path and a hint.
 
     Needs no network, no models and no cluster. With --cluster the verdict is the one of `kubectl apply`; without, a
     job that only a laptop takes is valid, and a line says so. The exit code is 78 if a file has a mistake, and 66 if

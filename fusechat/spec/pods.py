@@ -106,7 +106,7 @@ class Toleration(SpecObject):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Effect of the taint. Default: every effect."""
     toleration_seconds: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
-    """How long effect NoExecute is tolerated. Default: for ever."""
+    """How long effect NoExecute is tolerated. Default: forever."""
 
 
 class Volume(SpecObject):

@@ -25,7 +25,7 @@ def suspend(name: JobName, namespace: Namespace = None, context: Context = None,
 
 
 def resume(name: JobName, namespace: Namespace = None, context: Context = None, as_json: Json = False) -> None:
-    """Let a suspended job go on from where it stood; its deadline begins anew.
+    """Let a suspended job go on from where it stood; its deadline starts again.
 
     Example: [bold]fusechat resume my-fusion[/bold]
     """
