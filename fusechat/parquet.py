@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fusechat.tables import Alignment, Conversation, Message, Rendering, Representation, TokenRole, Vocabulary
+from fusechat.tables import Alignment, Conversation, Int32, Message, Rendering, Representation, TokenRole, Vocabulary
 
 _SPLIT = ("input_ids", "position", "begin", "end", "gold_nats", "nats", "top_ids", "top_logprobs")
 """List columns stored as byte planes (BYTE_STREAM_SPLIT): high bytes of ids and exponents compress to little."""
@@ -75,6 +76,12 @@ def read_representations(path: Path) -> Iterator[Representation]:
             row, value["input_ids"], value["position"], value["message"], value["begin"], value["end"]
         )
         yield Representation(rendering, value["gold_nats"], value["top_ids"], value["top_logprobs"])
+
+
+def read_listed_ids(path: Path) -> Int32:
+    """Every id among the top-k of a chunk of representations, once, ascending; nothing else of the file is read."""
+    column = pq.read_table(path, columns=["top_ids"]).column("top_ids")
+    return np.unique(pc.list_flatten(column).to_numpy().astype(np.int32))
 
 
 def write_alignments(path: Path, alignments: Sequence[Alignment], *, top_k: int) -> None:

@@ -10,7 +10,11 @@ def stage_directories(storage: Path) -> dict[str, Path]:
     """Name of a stage -> where its output is, or would be; of several plans the newest says."""
     found = {}
     for path in sorted((storage / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
-        for stage in json.loads(path.read_text())["stages"]:
+        try:
+            stages = json.loads(path.read_bytes())["stages"]
+        except (ValueError, TypeError, RecursionError):
+            continue  # a test damaged it
+        for stage in stages:
             found[stage["name"]] = storage / address(stage["kind"], stage["digest"])
     return found
 

@@ -6,6 +6,7 @@ and `mapping.parquet`, the vocabulary mapping.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +22,17 @@ from fusechat.alignment.options import AlignmentOptions, PartialRule, TokenAlign
 from fusechat.alignment.pair_counts import PairCounts
 from fusechat.alignment.vocabulary import VocabularyMapping, map_vocabulary, same_vocabulary, write_mapping
 from fusechat.canonical import Json
-from fusechat.parquet import read_representations, read_vocabulary, write_alignments
+from fusechat.parquet import read_listed_ids, read_representations, read_vocabulary, write_alignments
 from fusechat.plan.kinds.align import AlignParameters, AlignSettings
+from fusechat.plan.values import to_json
 from fusechat.stages.teaching import Teaching
 from fusechat.storage.reading import OutputReader
 from fusechat.tables import Alignment, Representation
-from fusechat.worker.chunks import complete_if_last, missing_chunks, run_chunks
+from fusechat.worker.chunks import complete_if_last, missing_chunks, run_chunks, take_over_chunks
 from fusechat.worker.clock import Clock
 from fusechat.worker.context import StageContext
 from fusechat.worker.layout import ALIGNMENTS, MAPPING, REPRESENTATIONS, VOCABULARY, chunk_name, parquet, part_of
+from fusechat.worker.parts import part_digest
 from fusechat.worker.splits import chunk_numbers
 
 Context = StageContext[AlignParameters, AlignSettings]
@@ -50,7 +53,9 @@ def run(context: Context) -> None:
         mapping = _mapping(context, pivot, source, chunks)
         if need_mapping:
             _write_mapping(context, mapping)
-        run_chunks(context, ALIGNMENTS, missing, _Aligning(context, pivot, source, mapping), clock)
+        work = _Aligning(context, pivot, source, mapping)
+        left = take_over_chunks(context, ALIGNMENTS, missing, work.content)
+        run_chunks(context, ALIGNMENTS, left, work, clock, work.content)
     complete_if_last(context, [MAPPING, *map(part_of, chunks)], clock, partial(_conclude, context))
 
 
@@ -94,6 +99,22 @@ class _Aligning:
     pivot: OutputReader
     source: OutputReader
     mapping: VocabularyMapping
+
+    def content(self, number: int) -> str:
+        """What a chunk depends on: both models' chunks and vocabularies, and of the mapping, which follows from the
+        whole corpus, what it says of the ids that the source lists here."""
+        name, vocabulary = chunk_name(REPRESENTATIONS, number), parquet(VOCABULARY)
+        listed = read_listed_ids(self.source.fetch(name))
+        mapped = np.stack([listed, self.mapping.pivot_ids[listed], self.mapping.rules[listed].astype(np.int32)])
+        files = [reader.entry(file).sha256 for reader in (self.pivot, self.source) for file in (name, vocabulary)]
+        return part_digest(
+            "align",
+            {
+                "parameters": to_json(self.context.parameters),
+                "files": list(files),
+                "mapped": hashlib.sha256(mapped.astype("<i4").tobytes()).hexdigest(),
+            },
+        )
 
     def __call__(self, number: int, path: Path) -> Mapping[str, Json]:
         parameters = self.context.parameters

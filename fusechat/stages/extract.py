@@ -23,13 +23,15 @@ from fusechat.extraction.forward import output_size
 from fusechat.gang.ranks import RankWork, run_ranks
 from fusechat.parquet import read_conversations, write_representations, write_vocabulary
 from fusechat.plan.kinds.extract import ExtractParameters, ExtractSettings
+from fusechat.plan.values import to_json
 from fusechat.stages.inference import load_for_inference, model_directory
 from fusechat.stages.teaching import ReadingLimit, dropped_details
 from fusechat.tables import Conversation, Rendering
-from fusechat.worker.chunks import complete_if_last, missing_chunks, run_chunks
+from fusechat.worker.chunks import complete_if_last, missing_chunks, run_chunks, take_over_chunks
 from fusechat.worker.clock import Clock
 from fusechat.worker.context import StageContext
 from fusechat.worker.layout import REPRESENTATIONS, TRAIN, VOCABULARY, chunk_name, parquet, part_of
+from fusechat.worker.parts import part_digest
 from fusechat.worker.splits import chunk_numbers
 
 Context = StageContext[ExtractParameters, ExtractSettings]
@@ -38,7 +40,7 @@ Context = StageContext[ExtractParameters, ExtractSettings]
 def run(context: Context) -> None:
     """Makes this worker's missing chunks; the last worker completes the stage."""
     chunks = chunk_numbers(context.reader("conversations"), TRAIN)
-    missing = missing_chunks(context, chunks)
+    missing = take_over_chunks(context, REPRESENTATIONS, missing_chunks(context, chunks), partial(_content, context))
     need_vocabulary = context.worker.index == 0 and VOCABULARY not in context.writer().finished_parts()
     clock = Clock.start(context.stage)
     if missing or need_vocabulary:
@@ -60,8 +62,21 @@ def make(context: Context, chunks: Sequence[int], *, vocabulary: bool) -> Clock:
     if vocabulary and context.writes:
         _write_vocabulary(context, tokenizer, output_size(model))
     limit = _limit(context, [part.details for part in context.writer().finished_parts().values()])
-    run_chunks(context, REPRESENTATIONS, chunks, _Extraction(context, model, tokenizer, limit), clock)
+    run_chunks(
+        context,
+        REPRESENTATIONS,
+        chunks,
+        _Extraction(context, model, tokenizer, limit),
+        clock,
+        partial(_content, context),
+    )
     return clock
+
+
+def _content(context: Context, number: int) -> str:
+    """What a chunk depends on: its rows, and how the model reads them."""
+    rows = context.reader("conversations").entry(chunk_name(TRAIN, number)).sha256
+    return part_digest("extract", {"parameters": to_json(context.parameters), "rows": rows})
 
 
 def _limit(context: Context, chunks: Sequence[Mapping[str, Any]]) -> ReadingLimit:

@@ -12,9 +12,13 @@ from fusechat.storage.manifest import Part
 from fusechat.worker.clock import Clock
 from fusechat.worker.context import StageContext
 from fusechat.worker.layout import chunk_name, part_of
+from fusechat.worker.parts import remember, take_over
 
 ChunkWork = Callable[[int, Path], Mapping[str, Json]]
 """Makes chunk `number` as the file `path`; gives the chunk's counts."""
+
+ChunkContent = Callable[[int], str]
+"""The digest of everything that chunk `number` depends on."""
 
 
 def missing_chunks(context: StageContext, chunks: Sequence[int]) -> list[int]:
@@ -23,7 +27,23 @@ def missing_chunks(context: StageContext, chunks: Sequence[int]) -> list[int]:
     return [number for number in chunks if context.worker.takes(number) and part_of(number) not in finished]
 
 
-def run_chunks(context: StageContext, prefix: str, missing: Sequence[int], work: ChunkWork, clock: Clock) -> None:
+def take_over_chunks(context: StageContext, prefix: str, missing: Sequence[int], content: ChunkContent) -> list[int]:
+    """Takes over the chunks that another stage has made of the same content; gives those that are still to be made."""
+    left = []
+    for number in missing:
+        if not take_over(context, part_of(number), chunk_name(prefix, number), content(number)):
+            left.append(number)
+    return left
+
+
+def run_chunks(
+    context: StageContext,
+    prefix: str,
+    missing: Sequence[int],
+    work: ChunkWork,
+    clock: Clock,
+    content: ChunkContent,
+) -> None:
     """Makes the missing chunks one after the other; each counts as soon as its part is written."""
     writer = context.writer()
     since = clock.process_started  # the first chunk bears the cost of loading the model
@@ -35,7 +55,7 @@ def run_chunks(context: StageContext, prefix: str, missing: Sequence[int], work:
             continue
         entry = writer.put(path, chunk_name(prefix, number), move=True)
         details |= clock.details() | {"gpuSeconds": clock.gpu_seconds(since)}
-        writer.finish_part(part_of(number), [entry], details)
+        remember(context, content(number), writer.finish_part(part_of(number), [entry], details))
         since = time.time()
     context.progress(len(missing), max(len(missing), 1), "chunk")
 
@@ -54,12 +74,12 @@ def complete_if_last(
     finished = writer.finished_parts()
     if all(part in finished for part in parts):
         wanted = {part: finished[part] for part in parts}
-        spent = {"gpuSeconds": round(sum(map(_gpu_seconds, wanted.values())), 3)}
+        spent = {"gpuSeconds": round(sum(map(gpu_seconds, wanted.values())), 3)}
         details = dict(conclude([part.details for part in wanted.values()]))
         writer.complete(details=details | clock.details() | spent, parts=wanted)
 
 
-def _gpu_seconds(part: Part) -> float:
+def gpu_seconds(part: Part) -> float:
     """What one chunk took, whichever worker and attempt made it."""
     spent = part.details.get("gpuSeconds", 0.0)
     return float(spent) if isinstance(spent, int | float) else 0.0

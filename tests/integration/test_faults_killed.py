@@ -46,9 +46,11 @@ def test_a_stage_without_chunks_is_made_again_whole(
     again = job.complete()
     assert again.stages("finished") == [stage]
     assert job.content() == undisturbed.content()
-    assert len(set(job.attempts(stage).values())) == 1
+    attempts = {attempt for name, attempt in job.attempts(stage).items() if not name.startswith("pieces/")}
+    assert len(attempts) == 1
     leftovers = {path.name for path in job.directory(stage).iterdir()} - {
         "manifest.json",
+        "parts",
         *job.attempts(stage).values(),
     }
     assert all(not list((job.directory(stage) / name).rglob("[!.]*.*")) for name in leftovers), leftovers

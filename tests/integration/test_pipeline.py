@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,32 @@ def test_three_workers_make_the_same_files_as_one(job: TinyJob, undisturbed: Tin
     for stage in ("extract-b", "align-b"):
         assert len(set(job.attempts(stage).values())) == 3, "every worker made its chunks"
     assert job.content() == undisturbed.content()
+
+
+def test_an_appended_row_is_read_and_aligned_alone(job: TinyJob, tiny_inputs: Inputs, tmp_path: Path) -> None:
+    rows = tiny_inputs.data.read_text().splitlines()
+    more = tmp_path / "rows.jsonl"
+    extra = json.loads(rows[0])
+    extra["conversations"][0]["value"] += " And this was asked later."
+    more.write_text("\n".join([*rows, json.dumps(extra)]) + "\n")
+    other = planned_again(job, Inputs(tiny_inputs.models, more))
+    ran = other.complete()
+    assert {"extract-pivot", "extract-a", "extract-b", "align-a", "align-b"} <= set(ran.stages("finished"))
+    for stage in ("extract-pivot", "extract-a", "extract-b", "align-a", "align-b"):
+        parts = other.manifest(stage)["details"]["parts"]
+        computed = [name for name, part in parts.items() if name.startswith("chunk-") and part["seconds"]]
+        assert len(computed) == 1, (stage, computed)
+        assert computed == [max(name for name in parts if name.startswith("chunk-"))]
+
+
+def test_an_added_task_is_asked_alone(job: TinyJob, tiny_inputs: Inputs) -> None:
+    task = {"name": "count", "task": "letter_counting", "size": 2, "maxNewTokens": 4}
+    evaluation = {"sampleTokens": 4, "bootstrapSamples": 200, "tasks": [task]}
+    other = planned_again(job, tiny_inputs, evaluation=evaluation)
+    ran = other.complete()
+    evaluations = {stage for stage in STAGES if stage.startswith("evaluate-")}
+    assert set(ran.stages("finished")) == evaluations | {"report"}
+    for stage in evaluations:
+        parts = other.manifest(stage)["details"]["parts"]
+        (added,) = (name for name in parts if name.startswith("task-"))
+        assert [name for name, part in parts.items() if "attempt" not in part] == [added], "the others were taken over"

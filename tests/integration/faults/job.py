@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.cli import main
-from tests.outputs import stage_directories
+from tests.outputs import address, stage_directories
 from tests.tiny import job_document, write_job
 
 SPEC: dict[str, Any] = {
@@ -104,7 +104,12 @@ class TinyJob:
 
     def directory(self, stage: str) -> Path:
         """Where a stage's output lies."""
-        return stage_directories(self.storage)[stage]
+        found = stage_directories(self.storage)
+        if stage not in found:  # the stored plan is damaged
+            found = {
+                each["name"]: self.storage / address(each["kind"], each["digest"]) for each in self.plan()["stages"]
+            }
+        return found[stage]
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """The stage's manifest."""
