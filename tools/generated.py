@@ -13,6 +13,7 @@ from tools.reasons_reference import reasons_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 REASONS = ROOT / "operator/fuse_operator/reconcile/reasons.py"
+TRANSITIONS = ROOT / "operator/fuse_operator/reconcile/advance.py"
 """Read as text: the library imports nothing of the operator."""
 
 FILES: Mapping[str, Callable[[], str]] = {
@@ -24,7 +25,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/reference/command-line.md": command_line_reference,
     "docs/reference/fusejob.md": fusejob_reference,
     "docs/reference/merging.md": merging_reference,
-    "docs/reference/reasons.md": lambda: reasons_reference(REASONS.read_text("utf-8")),
+    "docs/reference/reasons.md": lambda: reasons_reference(REASONS.read_text("utf-8"), TRANSITIONS.read_text("utf-8")),
 }
 """Path in the repository -> what it must hold."""
 

@@ -6,6 +6,7 @@ The library does not import the operator, so its module is read as text.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
@@ -16,7 +17,7 @@ from fusechat.spec.fields import keys, unwrap
 from fusechat.spec.status import STAGE_STATES, FuseJobStatus
 from tools.cli_reference import first_sentence, kinds_of_errors
 
-_HEAD = """<!-- Made by `python -m tools.generated` from operator/fuse_operator/reconcile/reasons.py and
+_HEAD = """<!-- Made by `python -m tools.generated` from operator/fuse_operator/reconcile/{reasons,advance}.py and
 fusechat/spec/status.py; do not edit. -->
 
 # Conditions, states and reasons
@@ -42,6 +43,16 @@ _STATES = """## States of a stage
 | state | meaning |
 | --- | --- |
 """
+_TRANSITIONS = """## What is observed of a stage's Job, and what follows
+
+A stage under way is Waiting, Pending, Running, Suspended or Stopped. What is Complete or Failed stays so until an
+edit, a retry or a damaged output says otherwise. *run* counts Jobs that ended without the output, *attempt* failures
+that cost one of `spec.retry.attempts`, *repeats* ends that say nothing about the stage (also in *attempt*, with a
+limit of their own), *preemptions* what cluster or queue took away, at no cost.
+
+| state | observed | next state | counters that it may raise | |
+| --- | --- | --- | --- | --- |
+"""
 _FAILED = """## A stage's process that failed
 
 The names of fusechat's errors. What is not tried again fails at once: the message says what to change. `OutOfMemory` is
@@ -63,20 +74,51 @@ _REASON = re.compile(r'^[A-Z_]+ = "(?P<reason>\w+)"\n"""(?P<meaning>.+?)"""$', r
 _EVENT = "Event: "
 
 
-def reasons_reference(source: str) -> str:
-    """docs/reference/reasons.md. `source`: the text of the operator's module."""
+def reasons_reference(source: str, transitions: str) -> str:
+    """docs/reference/reasons.md. `source`, `transitions`: the texts of the operator's modules."""
     starts = list(_SECTION.finditer(source))
     ends = [*(start.start() for start in starts[1:]), len(source)]
     parts = [_section(found["title"], source[found.end() : end]) for found, end in zip(starts, ends, strict=True)]
     failures = _FAILED + "\n".join(_failures()) + "\n"
     return "\n".join(
-        [_HEAD, _STATES + "\n".join(_states()) + "\n", *parts, failures, _FIELDS + "\n".join(_fields()) + "\n"]
+        [
+            _HEAD,
+            _STATES + "\n".join(_states()) + "\n",
+            _TRANSITIONS + "\n".join(_transitions(transitions)) + "\n",
+            *parts,
+            failures,
+            _FIELDS + "\n".join(_fields()) + "\n",
+        ]
     )
 
 
 def _states() -> Iterator[str]:
     for state, meaning in STAGE_STATES.items():
         yield f"| {state} | {_cell(meaning)} |"
+
+
+def _transitions(source: str) -> Iterator[str]:
+    """A row a line of the table on which the operator runs."""
+    known: dict[str, str] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            if node.target.id == "_UNDER_WAY":
+                known["_UNDER_WAY"] = "any under way"
+            if node.target.id == "TABLE" and isinstance(node.value, ast.Tuple):
+                yield from (_transition(call, known) for call in node.value.elts if isinstance(call, ast.Call))
+
+
+def _transition(call: ast.Call, known: dict[str, str]) -> str:
+    states, observed, then, counters, why, _ = call.args
+    cells = [_names(states, known), _names(observed, known), _names(then, known), _names(counters, known)]
+    return f"| {' | '.join(cells)} | {_cell(str(ast.literal_eval(why)))} |"
+
+
+def _names(node: ast.expr, known: dict[str, str]) -> str:
+    if isinstance(node, ast.Name):
+        return known[node.id]
+    value = ast.literal_eval(node)
+    return value if isinstance(value, str) else ", ".join(value)
 
 
 def _fields(model: type[SpecObject] = FuseJobStatus, place: str = "") -> Iterator[str]:

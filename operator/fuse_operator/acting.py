@@ -40,7 +40,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ActionResult:
     """What became of a decision's actions."""
 
     changed: bool
@@ -70,7 +70,7 @@ class Actor:
         """The FuseJob is gone."""
         self._refusals.forget(uid)
 
-    def carry_out(self, fusejob: Object, actions: Iterable[Action]) -> Outcome:
+    def carry_out(self, fusejob: Object, actions: Iterable[Action]) -> ActionResult:
         """In order. What is refused ends the actions of its stage, whose Job must not meet somebody else's Service in
         the place of its own; other stages go on. LookAgainError or ApiError ends them all."""
         actions = tuple(actions)
@@ -86,7 +86,7 @@ class Actor:
             except RefusedError as error:
                 ended.add(stage)
                 waits.append(error.again_in)
-        return Outcome(changed, bool(ended), min(waits, default=None))
+        return ActionResult(changed, bool(ended), min(waits, default=None))
 
     def do(self, fusejob: Object, action: Action) -> None:
         """One action. LookAgainError, RefusedError, or ApiError where it may simply be tried again."""

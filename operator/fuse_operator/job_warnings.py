@@ -11,7 +11,7 @@ from typing import Any
 
 from fuse_operator.api import Connection
 from fuse_operator.model import Observed
-from fuse_operator.reconcile.job_view import JobView
+from fuse_operator.reconcile.views import ChildJob
 from fuse_operator.resources import RESOURCES, namespace_of
 
 _SECONDS = 5.0
@@ -30,7 +30,7 @@ def jobs_that_lack_pods(observed: Observed) -> dict[str, JobName]:
     pods = Counter(
         reference["uid"] for pod in observed.pods for reference in pod["metadata"].get("ownerReferences") or ()
     )
-    jobs = [JobView(job) for job in observed.jobs]
+    jobs = [ChildJob(job) for job in observed.jobs]
     return {
         job.uid: JobName(namespace_of(job.raw), job.uid)
         for job in jobs

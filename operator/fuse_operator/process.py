@@ -31,7 +31,7 @@ from fuse_operator.queue import WorkQueue
 from fuse_operator.relist import Relister
 from fuse_operator.resources import RESOURCES, Key
 from fuse_operator.settings import OperatorSettings
-from fuse_operator.workers import Workers
+from fuse_operator.workers import WorkerPool
 from fusechat.errors import INTERNAL_ERROR_EXIT_CODE, ConfigurationError, NoPermissionError
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class OperatorProcess:
             quarantine=quarantine,
             synced=self._synced,
         )
-        self._workers = Workers(self._queue, self._controller.look, self._metrics, settings.workers)
+        self._workers = WorkerPool(self._queue, self._controller.look, self._metrics, settings.workers)
         self._relister = Relister(
             self._connection,
             self._cache,

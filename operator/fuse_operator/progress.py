@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fuse_operator.api import Connection
 from fuse_operator.model import LogProgress, Object, Observed
-from fuse_operator.reconcile.pod_view import PodView
+from fuse_operator.reconcile.views import ChildPod
 from fuse_operator.resources import RESOURCES, name_of, namespace_of, uid_of
 
 CONTAINER = "stage"
@@ -36,7 +36,7 @@ def pods_with_progress(observed: Observed) -> dict[str, Pod]:
     found = {}
     for pod in observed.pods:
         owner = _owner_uid(pod)
-        if owner in jobs and pod.get("status", {}).get("phase") == "Running" and PodView(pod).index == 0:
+        if owner in jobs and pod.get("status", {}).get("phase") == "Running" and ChildPod(pod).index == 0:
             found[owner] = Pod(namespace_of(pod), name_of(pod))
     return found
 

@@ -120,7 +120,7 @@ class Relister:
         news += sum(self._tell(kind, value) for value in self._cache.drop_missing(kind, namespace, present, version))
         if news and self._freshness.synced:
             self._missed(news)
-            _log.info("the list knew more than the watch", extra=fields(kind=kind, objects=news))
+            _log.info("relist found objects the watch missed", extra=fields(kind=kind, objects=news))
         return news
 
     def _put(self, kind: Kind, value: Object, present: set[str]) -> int:

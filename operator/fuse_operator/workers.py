@@ -18,7 +18,7 @@ from fuse_operator.resources import Key
 _log = logging.getLogger(__name__)
 
 
-class Workers:
+class WorkerPool:
     """A fixed number of threads. Whatever a look raises, its FuseJob is tried again later and the thread goes on."""
 
     def __init__(self, queue: WorkQueue[Key], look: Callable[[Key], None], metrics: Metrics, count: int) -> None:

@@ -11,10 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fuse_operator.reconcile import ranges, reasons
-from fuse_operator.reconcile.job_view import JobView
-from fuse_operator.reconcile.pod_view import PodView
-from fuse_operator.reconcile.raw import Said
+from fuse_operator.reconcile import notation, reasons
+from fuse_operator.reconcile.views import ChildJob, ChildPod, ReasonMessage
 from fusechat.errors import PERMANENT_EXIT_CODES
 from fusechat.plan.messages import PlanSummary, StageMessage
 
@@ -61,7 +59,7 @@ class Preemption:
 
 
 @dataclass(frozen=True)
-class Unread:
+class ResultLost:
     """It ended, and the pods that would say how are gone."""
 
     said: str = ""
@@ -69,21 +67,21 @@ class Unread:
 
 
 @dataclass(frozen=True)
-class Settling:
+class AwaitingPods:
     """Pods have yet to be seen as they are."""
 
 
-Outcome = Done | Failure | Preemption | Unread | Settling
+AttemptOutcome = Done | Failure | Preemption | ResultLost | AwaitingPods
 
 
-def outcome(job: JobView, pods: Iterable[PodView], finished_workers: str, now: datetime) -> Outcome | None:
+def outcome(job: ChildJob, pods: Iterable[ChildPod], finished_workers: str, now: datetime) -> AttemptOutcome | None:
     """None while the Job goes on. `pods`: the Job's; `finished_workers`: those whose results were read before."""
     pods = tuple(pods)
     damage = _damage(pods)
     if damage is not None and job.complete is None:
         return damage
     if job.complete is not None:
-        return _completed(job, pods, ranges.read(finished_workers), now)
+        return _completed(job, pods, notation.parse_indexes(finished_workers), now)
     if job.gang and (job.failing or any(pod.disrupted for pod in pods)) and not job.suspended:
         return _gang_ended(job, pods, now)
     if job.failed is not None:
@@ -91,35 +89,35 @@ def outcome(job: JobView, pods: Iterable[PodView], finished_workers: str, now: d
     return None
 
 
-def told(pod: PodView, job: JobView) -> StageMessage | None:
+def success_message(pod: ChildPod, job: ChildJob) -> StageMessage | None:
     """The pod's message if it says that the Job's stage is done."""
     message = pod.message
     named = message is not None and message.stage == job.stage and message.digest == job.digest
     return message if named and message is not None and message.error is None else None
 
 
-def finished_workers(job: JobView, pods: Iterable[PodView]) -> frozenset[int]:
+def finished_workers(job: ChildJob, pods: Iterable[ChildPod]) -> frozenset[int]:
     """Indexes whose results can be read now."""
-    return frozenset(pod.index for pod in pods if pod.phase == "Succeeded" and told(pod, job))
+    return frozenset(pod.index for pod in pods if pod.phase == "Succeeded" and success_message(pod, job))
 
 
-def _completed(job: JobView, pods: tuple[PodView, ...], read_before: frozenset[int], now: datetime) -> Outcome:
+def _completed(job: ChildJob, pods: tuple[ChildPod, ...], read_before: frozenset[int], now: datetime) -> AttemptOutcome:
     succeeded = [pod for pod in pods if pod.phase == "Succeeded"]
     needed = {0} if job.gang else set(range(job.completions))
-    silent = [pod for pod in succeeded if pod.index in needed and told(pod, job) is None]
+    silent = [pod for pod in succeeded if pod.index in needed and success_message(pod, job) is None]
     if silent:
         return _no_result(job, silent[0])
-    messages = [message for pod in succeeded if (message := told(pod, job))]
+    messages = [message for pod in succeeded if (message := success_message(pod, job))]
     if missing := needed - read_before - {pod.index for pod in succeeded}:
         late = any(pod.index in missing and not pod.ended for pod in pods)
-        return Settling() if late or _recent(job.complete, now) else Unread()
+        return AwaitingPods() if late or _recent(job.complete, now) else ResultLost()
     steps = [message.resumed_from_step for message in messages if message.resumed_from_step is not None]
     plan = next((message.plan for message in messages if message.plan), None)
     cached = bool(messages) and all(message.cached for message in messages)
     return Done(cached, max(steps, default=None), plan)
 
 
-def _no_result(job: JobView, pod: PodView) -> Failure:
+def _no_result(job: ChildJob, pod: ChildPod) -> Failure:
     message = pod.message
     if message is None:
         text = (
@@ -134,7 +132,7 @@ def _no_result(job: JobView, pod: PodView) -> Failure:
     return Failure(reasons.WRONG_PLAN, text, permanent=True)
 
 
-def _gang_ended(job: JobView, pods: tuple[PodView, ...], now: datetime) -> Outcome:
+def _gang_ended(job: ChildJob, pods: tuple[ChildPod, ...], now: datetime) -> AttemptOutcome:
     lost = next((pod for pod in pods if pod.disrupted or pod.node_lost), None)
     if lost is not None:
         why = lost.disrupted.message if lost.disrupted else "its node does not answer"
@@ -142,7 +140,7 @@ def _gang_ended(job: JobView, pods: tuple[PodView, ...], now: datetime) -> Outco
     return _failed(job, pods, now)
 
 
-def _failed(job: JobView, pods: tuple[PodView, ...], now: datetime) -> Outcome:
+def _failed(job: ChildJob, pods: tuple[ChildPod, ...], now: datetime) -> AttemptOutcome:
     if job.suspended:
         # its pods were told to stop, and the Job controller counted that
         return Preemption("It was suspended.", stopped=True)
@@ -154,7 +152,7 @@ def _failed(job: JobView, pods: tuple[PodView, ...], now: datetime) -> Outcome:
         return failure if job.gang else _given_up(failure)
     said = job.failing
     if _recent(said, now):
-        return Settling()
+        return AwaitingPods()
     return _by_the_job(job)
 
 
@@ -163,19 +161,19 @@ def _given_up(failure: Failure) -> Failure:
     return Failure(failure.reason, failure.message, permanent=True, damaged=failure.damaged)
 
 
-def _culprit(pods: Iterable[PodView]) -> PodView | None:
+def _culprit(pods: Iterable[ChildPod]) -> ChildPod | None:
     """The failed pod that says most: a permanent failure, else the first that ended by itself."""
     return min(filter(failed_by_itself, pods), key=_rank, default=None)
 
 
-def failed_by_itself(pod: PodView) -> bool:
+def failed_by_itself(pod: ChildPod) -> bool:
     """Whether it failed, and neither the cluster took it away nor somebody stopped it."""
     if pod.disrupted or _was_stopped(pod):
         return False
     return pod.evicted is not None or _exit_code(pod) != 0
 
 
-def _was_stopped(pod: PodView) -> bool:
+def _was_stopped(pod: ChildPod) -> bool:
     """Somebody told it to stop: suspension, a deletion by hand, the Job controller after another pod's failure. None
     of these is a failure of its own; to be evicted for what it uses is."""
     if pod.evicted is not None:
@@ -185,16 +183,16 @@ def _was_stopped(pod: PodView) -> bool:
     return pod.deleting and _exit_code(pod) in KILLED
 
 
-def _rank(pod: PodView) -> tuple[bool, bool, float]:
+def _rank(pod: ChildPod) -> tuple[bool, bool, float]:
     ended = pod.terminated.finished.timestamp() if pod.terminated and pod.terminated.finished else float("inf")
     return (_exit_code(pod) not in PERMANENT_EXIT_CODES, pod.deleting, ended)
 
 
-def _exit_code(pod: PodView) -> int:
+def _exit_code(pod: ChildPod) -> int:
     return pod.terminated.exit_code if pod.terminated else 0
 
 
-def failure_of(pod: PodView) -> Failure:
+def failure_of(pod: ChildPod) -> Failure:
     """Why a pod failed."""
     if pod.evicted is not None:
         return Failure(reasons.EVICTED, f"The node of {pod.name} ran out: {pod.evicted.strip()}", permanent=False)
@@ -213,12 +211,12 @@ def failure_of(pod: PodView) -> Failure:
     return Failure(reasons.BY_EXIT_CODE.get(code, reasons.CRASHED), _without_message(pod, code), permanent)
 
 
-def _without_message(pod: PodView, code: int) -> str:
+def _without_message(pod: ChildPod, code: int) -> str:
     tail = pod.terminated.text.strip()[-TAIL:] if pod.terminated else ""
     return f"The pod {pod.name} ended with exit code {code}." + (f" Its last lines: {tail}" if tail else "")
 
 
-def _damage(pods: Iterable[PodView]) -> Failure | None:
+def _damage(pods: Iterable[ChildPod]) -> Failure | None:
     """Trying again would find the same: the stage that makes the damaged output has to run first."""
     failures = [failure_of(pod) for pod in pods if pod.phase == "Failed" and pod.message and pod.message.error]
     return next((failure for failure in failures if failure.damaged), None)
@@ -227,7 +225,7 @@ def _damage(pods: Iterable[PodView]) -> Failure | None:
 _EXIT_CODE = re.compile(r"exit code (\d+)")
 
 
-def _by_the_job(job: JobView) -> Outcome:
+def _by_the_job(job: ChildJob) -> AttemptOutcome:
     """No pod is left to tell. The Job's own message names the rule that its pod met; without one the pods vanished,
     as they do with their node."""
     said = job.failing
@@ -239,8 +237,8 @@ def _by_the_job(job: JobView) -> Outcome:
         number = int(code.group(1))
         permanent = not job.gang or number in PERMANENT_EXIT_CODES
         return Failure(reasons.BY_EXIT_CODE.get(number, reasons.CRASHED), message, permanent)
-    return Preemption(f"Its pods vanished: {message}") if job.gang else Unread(message)
+    return Preemption(f"Its pods vanished: {message}") if job.gang else ResultLost(message)
 
 
-def _recent(said: Said | None, now: datetime) -> bool:
+def _recent(said: ReasonMessage | None, now: datetime) -> bool:
     return said is not None and said.at is not None and now - said.at < SETTLING

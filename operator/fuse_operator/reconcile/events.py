@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fuse_operator.model import Event
 from fuse_operator.reconcile import reasons
 from fuse_operator.reconcile.conditions import is_true
-from fusechat.spec.status import Condition, FuseJobStatus, StageStatus
+from fuse_operator.reconcile.entry import Entry, JobStatus
+from fusechat.spec.status import Condition
 
 
-def told(before: FuseJobStatus, after: FuseJobStatus) -> tuple[Event, ...]:
+def events_between(before: JobStatus, after: JobStatus) -> tuple[Event, ...]:
     """In the order of the plan, the job's own last."""
     known = {entry.name: entry for entry in before.stages}
     events = [*_of_plan(before, after)]
@@ -19,16 +20,16 @@ def told(before: FuseJobStatus, after: FuseJobStatus) -> tuple[Event, ...]:
     return (*events, *_of_job(before, after))
 
 
-def _of_plan(before: FuseJobStatus, after: FuseJobStatus) -> Iterator[Event]:
+def _of_plan(before: JobStatus, after: JobStatus) -> Iterator[Event]:
     plan = after.plan
     if plan is not None and (before.plan is None or before.plan.digest != plan.digest):
         present = sum(stage.present for stage in plan.stages)
         yield Event("Normal", reasons.PLANNED, f"{len(plan.stages)} stages, {present} of them are there already.")
 
 
-def _of_stage(before: StageStatus | None, after: StageStatus) -> Iterator[Event]:
+def _of_stage(before: Entry | None, after: Entry) -> Iterator[Event]:
     if before is None or before.digest != after.digest:
-        before = StageStatus(name=after.name, state="Waiting")
+        before = Entry(name=after.name, state="Waiting")
     if after.state == "Failed" and before.state != "Failed":
         yield Event("Warning", after.reason, f"Stage {after.name} failed: {after.message}")
     elif after.attempt > before.attempt and after.message:
@@ -42,7 +43,7 @@ def _of_stage(before: StageStatus | None, after: StageStatus) -> Iterator[Event]
         yield Event("Warning", after.reason, f"Stage {after.name}: {after.message}")
 
 
-def _of_job(before: FuseJobStatus, after: FuseJobStatus) -> Iterator[Event]:
+def _of_job(before: JobStatus, after: JobStatus) -> Iterator[Event]:
     for condition in after.conditions:
         if condition.status != "True" or is_true(before.conditions, condition.type):
             continue
@@ -54,5 +55,5 @@ def _of_job(before: FuseJobStatus, after: FuseJobStatus) -> Iterator[Event]:
         yield Event("Normal", reasons.RESUMED, "spec.suspend is false again.")
 
 
-def _resumed(before: list[Condition], after: list[Condition]) -> bool:
+def _resumed(before: Sequence[Condition], after: Sequence[Condition]) -> bool:
     return is_true(before, "Suspended") and is_true(after, "Reconciling")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from fuse_operator.reconcile.given import Given
+from fuse_operator.reconcile.entry import JobStatus
+from fuse_operator.reconcile.input import ReconcileInput
 from fusechat.manifests import spec_hash
 from fusechat.pins import Pins
 from fusechat.plan import PlannedStage, build_plan
@@ -15,7 +16,7 @@ from fusechat.plan.stages import DIGEST_DIGITS
 from fusechat.spec.document import Document
 from fusechat.spec.job import FuseJob
 from fusechat.spec.load import ON_A_CLUSTER, validated
-from fusechat.spec.status import FuseJobStatus, PlanStatus
+from fusechat.spec.status import PlanStatus
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Graph:
         """Place of each stage."""
         return {stage.name: place for place, stage in enumerate(self.stages)}
 
-    def known(self, status: FuseJobStatus) -> PlanStatus | None:
+    def known(self, status: JobStatus) -> PlanStatus | None:
         """The plan of the status if it is this spec's. One with other stages than this operator knows is not."""
         plan = status.plan
         fits = plan is not None and plan.spec_hash == self.hash and len(plan.stages) == len(self.stages)
@@ -51,7 +52,7 @@ class Graph:
         return self.short_hash if stage.name == PREPARE else plan.stages[self.index[stage.name]].digest
 
 
-def graph_of(given: Given) -> Graph:
+def graph_of(given: ReconcileInput) -> Graph:
     """Raises SpecError."""
     fusejob = given.fusejob
     document = {

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fuse_operator.model import Action, Decision, Delete, Suspend
-from fuse_operator.reconcile import columns, conditions, edits, reasons, removals, replacing, starts, suspension
-from fuse_operator.reconcile.conditions import Standing
-from fuse_operator.reconcile.deadline import active_since, deadline
-from fuse_operator.reconcile.given import Given
+from fuse_operator.reconcile import conditions, edits, reasons, removal, starts
+from fuse_operator.reconcile.advance import advance
+from fuse_operator.reconcile.conditions import all_complete, failure_message, failures_of, standing_of
+from fuse_operator.reconcile.edits import check_plan
+from fuse_operator.reconcile.entry import Entry, JobStatus
 from fuse_operator.reconcile.graph import Graph
-from fuse_operator.reconcile.planning import check_plan
-from fuse_operator.reconcile.raw import Said
-from fuse_operator.reconcile.render import Renderer
-from fuse_operator.reconcile.stage import Stage, stage_of
-from fuse_operator.reconcile.steps import stepped
-from fuse_operator.reconcile.stopping import stopped
-from fuse_operator.reconcile.terms import Step, Terms
-from fuse_operator.reconcile.timers import timers
-from fuse_operator.reconcile.times import text_of
-from fuse_operator.reconcile.writing import decision, with_standing
+from fuse_operator.reconcile.input import ReconcileInput
+from fuse_operator.reconcile.notation import text_of
+from fuse_operator.reconcile.stage import Renderer, RunPolicy, Stage, Step, stage_of
+from fuse_operator.reconcile.timing import active_since, deadline, timers
+from fuse_operator.reconcile.views import ReasonMessage
+from fuse_operator.reconcile.writing import decision, stopped, with_standing
 from fusechat.plan.kinds.prepare import PREPARE
-from fusechat.spec.status import FuseJobStatus, PlanStatus, StageStatus
+from fusechat.spec.status import PlanStatus
 
 
 @dataclass(frozen=True)
-class Pass:
+class Context:
     """What the functions below share."""
 
-    given: Given
+    given: ReconcileInput
     graph: Graph
-    status: FuseJobStatus
+    status: JobStatus
     """The last one, as edits made it."""
     plan: PlanStatus | None
     """None while the plan of this spec is not known."""
@@ -50,45 +47,47 @@ class Pass:
         return self.graph.job.spec.suspend
 
 
-def looked_at(given: Given, graph: Graph) -> Decision:
+def reconcile_active(given: ReconcileInput, graph: Graph) -> Decision:
     """Steps every stage by its children; adopts a plan, or fails, or carries on."""
-    this = _pass(given, graph)
-    steps = [stepped(stage, _terms(this)) for stage in this.stages]
-    prepared = check_plan(graph, steps[0], this.stages[0])
+    ctx = _context(given, graph)
+    steps = [advance(stage, _run_policy(ctx)) for stage in ctx.stages]
+    prepared = check_plan(graph, steps[0], ctx.stages[0])
     if prepared.plan is not None:
-        return _adopted(this, [prepared, *steps[1:]])
-    found = this.status.model_copy(update={"stages": [prepared.entry, *(step.entry for step in steps[1:])]})
-    if this.plan is None and prepared.entry.state == "Failed":
-        return stopped(given, found, _failure([prepared.entry]))
+        return _adopted(ctx, [prepared, *steps[1:]])
+    found = replace(ctx.status, stages=(prepared.entry, *(step.entry for step in steps[1:])))
+    if ctx.plan is None and prepared.entry.state == "Failed":
+        return stopped(given, found, failure_message([prepared.entry]))
     end = deadline(found, graph.job.spec)
-    if end is not None and given.now >= end and not _all_complete(found.stages):
+    if end is not None and given.now >= end and not all_complete(found.stages):
         seconds = graph.job.spec.active_deadline_seconds
-        why = Said(reasons.DEADLINE_EXCEEDED, f"The job was active for more than {seconds} s (activeDeadlineSeconds).")
+        why = ReasonMessage(
+            reasons.DEADLINE_EXCEEDED, f"The job was active for more than {seconds} s (activeDeadlineSeconds)."
+        )
         return stopped(given, found, why)
-    return _carried_on(this, [prepared, *steps[1:]])
+    return _execute_plan(ctx, [prepared, *steps[1:]])
 
 
-def _pass(given: Given, graph: Graph) -> Pass:
+def _context(given: ReconcileInput, graph: Graph) -> Context:
     status = edits.without_foreign_plan(graph, edits.renewed(given))
     since = active_since(status, suspend=graph.job.spec.suspend, now=given.now)
-    status = status.model_copy(update={"active_since": since})
+    status = replace(status, active_since=since)
     plan = graph.known(status)
     entries = edits.under_plan(graph, plan, status) if plan else edits.while_planning(graph, status)
     renderer = Renderer(given, graph, plan)
     stages = tuple(_stage(given, renderer, entry) for entry in entries)
-    return Pass(given, graph, status.model_copy(update={"stages": entries}), plan, stages, renderer)
+    return Context(given, graph, replace(status, stages=tuple(entries)), plan, stages, renderer)
 
 
-def _stage(given: Given, renderer: Renderer, entry: StageStatus) -> Stage:
+def _stage(given: ReconcileInput, renderer: Renderer, entry: Entry) -> Stage:
     graph, plan, planned = renderer.graph, renderer.plan, None
     if plan is not None or entry.name == PREPARE:
         planned = replace(graph.stages[graph.index[entry.name]], digest=entry.digest)
     return stage_of(given, entry, planned, renderer.children)
 
 
-def _terms(this: Pass) -> Terms:
-    given, spec = this.given, this.graph.job.spec
-    return Terms(
+def _run_policy(ctx: Context) -> RunPolicy:
+    given, spec = ctx.given, ctx.graph.job.spec
+    return RunPolicy(
         now=given.now,
         attempts=spec.retry.attempts,
         gang_start_seconds=given.worker.gang_start_seconds,
@@ -100,40 +99,40 @@ def _terms(this: Pass) -> Terms:
     )
 
 
-def _adopted(this: Pass, steps: Sequence[Step]) -> Decision:
+def _adopted(ctx: Context, steps: Sequence[Step]) -> Decision:
     """Only writes the plan down: what follows from it is done on a status that was written."""
-    summary, job = steps[0].plan, this.stages[0].job
+    summary, job = steps[0].plan, ctx.stages[0].job
     assert summary is not None
     assert job is not None
-    status = this.status.model_copy(update={"stages": [step.entry for step in steps]})
-    image = job.worker_image or this.given.worker.image
-    status = edits.adopted(this.graph, summary, image, status, job.created)
-    return _decided(this, status, status.stages, ())
+    status = replace(ctx.status, stages=tuple(step.entry for step in steps))
+    image = job.worker_image or ctx.given.worker.image
+    status = edits.adopted(ctx.graph, summary, image, status, job.created)
+    return _decided(ctx, status, status.stages, ())
 
 
-def _carried_on(this: Pass, steps: Sequence[Step]) -> Decision:
+def _execute_plan(ctx: Context, steps: Sequence[Step]) -> Decision:
     damaged = {step.damaged: step.entry.name for step in steps if step.damaged}
     entries = edits.with_damaged([step.entry for step in steps], damaged)
-    given = this.given
-    actions: list[Action] = [*removals.of_stages(this.stages), *removals.of_failed(this.stages)]
-    if this.plan is not None:
-        actions += removals.of_no_stage(given, this.stages)
-    entries, replaced = replacing.replaced(this.stages, entries)
+    given = ctx.given
+    actions: list[Action] = [*removal.of_stages(ctx.stages), *removal.of_failed(ctx.stages)]
+    if ctx.plan is not None:
+        actions += removal.of_no_stage(given, ctx.stages)
+    entries, replaced = removal.replaced(ctx.stages, entries)
     actions += replaced
-    failing = bool(_failures(this.plan, entries))
+    failing = bool(failures_of(ctx.plan, entries))
     if failing:
-        entries, idle = replacing.idle_stopped(this.stages, entries)
+        entries, idle = removal.idle_stopped(ctx.stages, entries)
         actions += idle
-    if this.suspend:
-        entries = suspension.entries_of_suspended(this.stages, entries)
-        actions += suspension.suspended(given, this.queue)
+    if ctx.suspend:
+        entries = removal.entries_of_suspended(ctx.stages, entries)
+        actions += removal.suspended(given, ctx.queue)
     elif not failing:
-        actions += suspension.resumed(this.stages, this.queue)
-    new_runs = not failing and not this.suspend
-    begun = starts.started(given, this.stages, entries, new_runs=new_runs, queue=this.queue)
-    kept = [this.renderer.config_map, *(create.manifest for create in begun.creates)]
-    actions += [*removals.of_no_use(given, [str(child["metadata"]["name"]) for child in kept]), *begun.creates]
-    return _decided(this, this.status, begun.entries, _once(actions))
+        actions += removal.resumed(ctx.stages, ctx.queue)
+    new_runs = not failing and not ctx.suspend
+    begun = starts.started(given, ctx.stages, entries, new_runs=new_runs, queue=ctx.queue)
+    kept = [ctx.renderer.config_map, *(create.manifest for create in begun.creates)]
+    actions += [*removal.unused_children(given, [str(child["metadata"]["name"]) for child in kept]), *begun.creates]
+    return _decided(ctx, ctx.status, begun.entries, _once(actions))
 
 
 def _once(actions: Sequence[Action]) -> tuple[Action, ...]:
@@ -150,53 +149,22 @@ def _once(actions: Sequence[Action]) -> tuple[Action, ...]:
     return tuple(kept)
 
 
-def _decided(
-    this: Pass, status: FuseJobStatus, entries: Sequence[StageStatus], actions: tuple[Action, ...]
-) -> Decision:
-    plan = this.graph.known(status)
-    standing = _standing(this, plan, entries)
+def _decided(ctx: Context, status: JobStatus, entries: Sequence[Entry], actions: tuple[Action, ...]) -> Decision:
+    plan = ctx.graph.known(status)
+    standing = standing_of(plan, entries, suspend=ctx.suspend)
     ended = bool(standing.holds & {"Complete", "Failed"})
-    status = status.model_copy(
-        update={
-            "stages": list(entries),
-            "stage": columns.stage_column(entries),
-            "progress": columns.progress_column(entries),
-            "result": columns.result(this.graph, plan, entries, status.result) if plan else status.result,
-            "finished_at": (status.finished_at or text_of(this.given.now)) if ended else None,
-        }
+    status = replace(
+        status,
+        stages=tuple(entries),
+        stage=conditions.stage_column(entries),
+        progress=conditions.progress_column(entries),
+        result=conditions.result(ctx.graph, plan, entries, status.result) if plan else status.result,
+        finished_at=(status.finished_at or text_of(ctx.given.now)) if ended else None,
     )
-    final = with_standing(this.given, status, standing)
-    times = () if ended or plan is not this.plan else _times(this, status, entries)
-    return decision(this.given, final, actions, times)
+    final = with_standing(ctx.given, status, standing)
+    times = () if ended or plan is not ctx.plan else _times(ctx, status, entries)
+    return decision(ctx.given, final, actions, times)
 
 
-def _times(this: Pass, status: FuseJobStatus, entries: Sequence[StageStatus]) -> tuple[datetime | None, ...]:
-    return (deadline(status, this.graph.job.spec), *timers(this.given, this.stages, entries))
-
-
-def _standing(this: Pass, plan: PlanStatus | None, entries: Sequence[StageStatus]) -> Standing:
-    if plan is not None and _all_complete(entries):
-        return conditions.complete(entries)
-    failures = _failures(plan, entries)
-    if failures and not any(entry.state in ("Running", "Suspended") for entry in entries):
-        return conditions.failed(_failure(failures))
-    if this.suspend:
-        return conditions.suspended()
-    return conditions.reconciling(entries, planning=plan is None)
-
-
-def _failures(plan: PlanStatus | None, entries: Iterable[StageStatus]) -> list[StageStatus]:
-    """The entries that fail the job. Until the plan is known only prepare's is about this spec: an edit may be what
-    mends the others."""
-    return [entry for entry in entries if entry.state == "Failed" and (plan is not None or entry.name == PREPARE)]
-
-
-def _all_complete(entries: Sequence[StageStatus]) -> bool:
-    return bool(entries) and all(entry.state == "Complete" for entry in entries)
-
-
-def _failure(failures: Sequence[StageStatus]) -> Said:
-    """The first by the plan says why; the others are named."""
-    first = failures[0]
-    also = f" Failed too: {', '.join(entry.name for entry in failures[1:])}." if len(failures) > 1 else ""
-    return Said(first.reason, f"Stage {first.name}: {first.message}{also}")
+def _times(ctx: Context, status: JobStatus, entries: Sequence[Entry]) -> tuple[datetime | None, ...]:
+    return (deadline(status, ctx.graph.job.spec), *timers(ctx.given, ctx.stages, entries))

@@ -12,19 +12,19 @@ from collections.abc import Callable
 from datetime import datetime
 
 from fuse_operator.model import Decision, DeleteFuseJob, Object, Observed
-from fuse_operator.reconcile import conditions, reasons, removals
-from fuse_operator.reconcile.deadline import end_of_life
+from fuse_operator.reconcile import conditions, reasons, removal
 from fuse_operator.reconcile.edits import is_retried, renewed
-from fuse_operator.reconcile.given import Given
 from fuse_operator.reconcile.graph import graph_of
-from fuse_operator.reconcile.passes import looked_at
-from fuse_operator.reconcile.raw import Said
-from fuse_operator.reconcile.stopping import stopped
-from fuse_operator.reconcile.times import seconds_until
+from fuse_operator.reconcile.input import ReconcileInput
+from fuse_operator.reconcile.notation import seconds_until
+from fuse_operator.reconcile.passes import reconcile_active
+from fuse_operator.reconcile.timing import end_of_life
+from fuse_operator.reconcile.views import ReasonMessage
+from fuse_operator.reconcile.writing import stopped
 from fusechat.errors import SpecError
 from fusechat.manifests import WorkerSettings
 
-Policy = Callable[[Given], Decision | None]
+Policy = Callable[[ReconcileInput], Decision | None]
 
 
 def reconcile(fusejob: Object, observed: Observed, now: datetime, worker: WorkerSettings) -> Decision:
@@ -33,7 +33,7 @@ def reconcile(fusejob: Object, observed: Observed, now: datetime, worker: Worker
     `fusejob` is the whole resource as the API server has it, with its last written status. A decision rests on what was
     written: where a pass ends a run, it writes that down, and the next one, on the written status, deletes.
     """
-    given = Given(fusejob, observed, now, worker)
+    given = ReconcileInput(fusejob, observed, now, worker)
     for policy in CHAIN:
         decision = policy(given)
         if decision is not None:
@@ -41,11 +41,11 @@ def reconcile(fusejob: Object, observed: Observed, now: datetime, worker: Worker
     raise AssertionError("the last policy always decides")
 
 
-def _gone(given: Given) -> Decision | None:
+def _gone(given: ReconcileInput) -> Decision | None:
     return Decision() if given.deleting or not given.observed.synced else None
 
 
-def _ended(given: Given) -> Decision | None:
+def _ended(given: ReconcileInput) -> Decision | None:
     """Terminal is sticky for a generation: no child that comes or goes makes an ended job start again."""
     before = given.before
     is_complete = conditions.is_true(before.conditions, "Complete")
@@ -58,16 +58,16 @@ def _ended(given: Given) -> Decision | None:
     if end is not None and given.now >= end:
         return Decision(actions=(DeleteFuseJob(given.owner.uid),))
     after = None if end is None else seconds_until(end, given.now)
-    return Decision(actions=tuple(removals.of_what_runs(given)), requeue_after=after)
+    return Decision(actions=tuple(removal.running_jobs(given)), requeue_after=after)
 
 
-def _under_way(given: Given) -> Decision:
+def _under_way(given: ReconcileInput) -> Decision:
     """The CRD's own rules should have refused an invalid spec; an older CRD, or one that was altered, may not have."""
     try:
         graph = graph_of(given)
     except SpecError as error:
-        return stopped(given, renewed(given), Said(reasons.INVALID_SPEC, str(error)))
-    return looked_at(given, graph)
+        return stopped(given, renewed(given), ReasonMessage(reasons.INVALID_SPEC, str(error)))
+    return reconcile_active(given, graph)
 
 
 CHAIN: tuple[Policy, ...] = (_gone, _ended, _under_way)

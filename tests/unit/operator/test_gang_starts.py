@@ -7,10 +7,10 @@ import copy
 import pytest
 from fuse_operator.job_warnings import jobs_that_lack_pods
 from fuse_operator.reconcile import reasons
-from fuse_operator.reconcile.backoff import delay
+from fuse_operator.reconcile.entry import Entry
+from fuse_operator.reconcile.timing import delay
 
 from fusechat.manifests import names
-from fusechat.spec.status import StageStatus
 from tests.unit.operator.fusejobs import fusejob, spec
 from tests.unit.operator.simulated import Cluster
 
@@ -69,7 +69,7 @@ def test_a_gang_that_does_not_run_fully_in_time_is_deleted_and_costs_no_attempt(
 
 
 def test_two_jobs_whose_gangs_gave_up_together_come_back_apart() -> None:
-    entry = StageStatus(name="fuse-a", state="Pending", reason="GangNotStarted", run=1)
+    entry = Entry(name="fuse-a", state="Pending", reason="GangNotStarted", run=1)
     pauses = {delay(entry, uid) for uid in ("x", "y", "z")}
     assert len(pauses) == 3
     assert all(30 <= pause <= 630 for pause in pauses)

@@ -11,15 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from fuse_operator.model import Object, Observed
-from fuse_operator.reconcile.job_view import JobView
-from fuse_operator.reconcile.pod_view import PodView
-from fuse_operator.reconcile.raw import owned_by
+from fuse_operator.reconcile.entry import JobStatus
+from fuse_operator.reconcile.views import ChildJob, ChildPod, owned_by
 from fusechat.manifests import Owner, WorkerSettings, names
 from fusechat.spec.status import FuseJobStatus
 
 
 @dataclass(frozen=True)
-class Given:
+class ReconcileInput:
     """The input of every policy."""
 
     fusejob: Object
@@ -55,21 +54,32 @@ class Given:
         return value if isinstance(value, Mapping) else {}
 
     @cached_property
-    def before(self) -> FuseJobStatus:
+    def before(self) -> JobStatus:
         """The status as it was last written. One that cannot be read counts as lost: children tell what matters."""
         try:
-            return FuseJobStatus.model_validate(self.fusejob.get("status") or {}, by_alias=True, by_name=False)
+            status = FuseJobStatus.model_validate(self.fusejob.get("status") or {}, by_alias=True, by_name=False)
         except ValidationError:
-            return FuseJobStatus()
+            return JobStatus()
+        return JobStatus.read(status)
 
     @cached_property
-    def jobs(self) -> tuple[JobView, ...]:
+    def jobs(self) -> tuple[ChildJob, ...]:
         """Its Jobs, by name. What another owns is not its affair, whatever labels it bears."""
-        views = [JobView(job) for job in self.observed.jobs if owned_by(job, self.owner.uid)]
+        views = [ChildJob(job) for job in self.observed.jobs if owned_by(job, self.owner.uid)]
         return tuple(sorted((view for view in views if view.stage), key=lambda view: view.name))
 
     @cached_property
-    def pods(self) -> tuple[PodView, ...]:
+    def services(self) -> tuple[Object, ...]:
+        """Its own."""
+        return tuple(item for item in self.observed.services if owned_by(item, self.owner.uid))
+
+    @cached_property
+    def config_maps(self) -> tuple[Object, ...]:
+        """Its own."""
+        return tuple(item for item in self.observed.config_maps if owned_by(item, self.owner.uid))
+
+    @cached_property
+    def pods(self) -> tuple[ChildPod, ...]:
         """Pods of its Jobs, and those that lost their Job; by index and name."""
-        views = [PodView(pod) for pod in self.observed.pods]
+        views = [ChildPod(pod) for pod in self.observed.pods]
         return tuple(sorted((view for view in views if view.stage), key=lambda view: (view.index, view.name)))
