@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from fusechat.canonical import canonical_json
@@ -14,7 +15,10 @@ from fusechat.spec.job import FuseJob
 from fusechat.storage import open_storage
 from fusechat.storage.base import S3Settings, Storage
 from fusechat.storage.cache import cache_directory
-from fusechat.storage.documents import ensure_document
+
+LOCKS = "locks/"
+"""Where the locks of all jobs of a storage are."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,24 @@ def _planned(
 
 
 def write_plan(planned: PlannedJob) -> None:
-    """Stores the plan document and the job's lock; damaged ones are replaced."""
-    ensure_document(planned.storage, planned.plan.key, planned.plan.to_bytes())
-    planned.storage.write(_lock_key(planned.job), canonical_json(planned.pins.to_json()))
+    """Stores the plan document and the job's lock, which names it; whatever is there is replaced.
+
+    The plan is written even where its bytes are there: its age then says when it was last used (`fusechat.pruning`).
+    """
+    planned.storage.write(planned.plan.key, planned.plan.to_bytes())
+    lock = planned.pins.to_json() | {"plan": planned.plan.digest}
+    planned.storage.write(_lock_key(planned.job), canonical_json(lock))
+
+
+def locked_plan(lock: bytes) -> str:
+    """Key of the plan that a lock document names. InvalidDataError if it names none."""
+    try:
+        digest = json.loads(lock)["plan"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InvalidDataError(f"the lock names no plan ({type(error).__name__})") from error
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise InvalidDataError(f"the lock names no plan, but {digest!r:.100}")
+    return f"plans/{digest}.json"
 
 
 def read_lock(storage: Storage, job: FuseJob) -> Pins | None:
@@ -93,7 +112,7 @@ def read_lock(storage: Storage, job: FuseJob) -> Pins | None:
 
 
 def _lock_key(job: FuseJob) -> str:
-    return f"locks/{job.metadata.name}.json"
+    return f"{LOCKS}{job.metadata.name}.json"
 
 
 def _s3(job: FuseJob) -> S3Settings:

@@ -8,13 +8,13 @@ from typing import Any
 
 import typer
 
-from fusechat.cli import chat, evaluate, inspect, merge, plan, run, stage, status, validate, verify
+from fusechat.cli import chat, evaluate, inspect, merge, plan, prune, run, stage, status, validate, verify
 from fusechat.cli.cluster import changes, logs, submit
 
 PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
     "A job": (validate.validate, plan.plan, run.run, status.status),
     "On a cluster": (submit.submit, logs.logs, changes.suspend, changes.resume, changes.retry),
-    "Its outputs": (inspect.inspect, verify.verify, chat.chat),
+    "Its outputs": (inspect.inspect, verify.verify, chat.chat, prune.prune),
     "Single steps": (merge.merge, evaluate.evaluate, stage.stage),
 }
 

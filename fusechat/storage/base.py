@@ -35,6 +35,8 @@ class ObjectInfo:
     size: int
     etag: str = ""
     """S3's entity tag, which changes with the content; empty elsewhere."""
+    modified: float = 0.0
+    """When it was written, seconds since the epoch; where a file was moved in, when that file was written."""
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,10 @@ class LocalStorage:
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         start = self._root / prefix.rpartition("/")[0]
         with local_errors(start):
-            found = [ObjectInfo(path.relative_to(self._root).as_posix(), size) for path, size in _files(start)]
+            found = [
+                ObjectInfo(path.relative_to(self._root).as_posix(), status.st_size, modified=status.st_mtime)
+                for path, status in _files(start)
+            ]
         matching = (info for info in found if info.key.startswith(prefix))
         return sorted(matching, key=lambda info: os.fsencode(info.key))
 
@@ -228,8 +231,8 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _files(directory: Path) -> Iterator[tuple[Path, int]]:
-    """Finished files below `directory` and their sizes; what other processes remove meanwhile is passed over."""
+def _files(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Finished files below `directory` and their state; what other processes remove meanwhile is passed over."""
 
     def refused(error: OSError) -> None:
         # by default os.walk passes over a directory that it may not read, as if it were empty
@@ -244,4 +247,4 @@ def _files(directory: Path) -> Iterator[tuple[Path, int]]:
             with suppress(FileNotFoundError):
                 status = path.stat()
                 if stat.S_ISREG(status.st_mode):
-                    yield path, status.st_size
+                    yield path, status

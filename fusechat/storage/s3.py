@@ -96,7 +96,12 @@ class S3Storage:
         with self._errors(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=base + prefix)
             found = [
-                ObjectInfo(item["Key"].removeprefix(base), item["Size"], item["ETag"].strip('"'))
+                ObjectInfo(
+                    item["Key"].removeprefix(base),
+                    item["Size"],
+                    item["ETag"].strip('"'),
+                    item["LastModified"].timestamp(),
+                )
                 for page in pages
                 for item in page.get("Contents", ())
                 if not item["Key"].endswith("/")  # a folder as some browsers make them

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 from pathlib import Path
 
@@ -211,6 +212,18 @@ def test_verify_is_66_where_there_is_nothing(job: TinyJob, tmp_path: Path) -> No
     assert unfinished.code == 66
     assert json.loads(unfinished.output)["unfinished"] == ["merge-varm"]
     assert fusechat("verify", str(job.directory("merge-varm"))).code == 66
+
+
+def test_prune_keeps_the_outputs_of_a_job_until_its_lock_is_gone(job: TinyJob) -> None:
+    for path in job.storage.rglob("*"):
+        os.utime(path, (1, 1))
+    assert fusechat("prune", str(job.storage), "--delete").code == 0
+    assert fusechat("verify", str(job.file)).code == 0
+    stages = {f"stages/{stage['kind']}/{stage['digest']}" for stage in job.plan()["stages"]}
+    (job.storage / "locks" / "tiny.json").unlink()
+    given_up = json.loads(fusechat("prune", str(job.storage), "--delete", "--json").output)
+    assert {each["key"] for each in given_up["unneeded"]} == stages | {f"plans/{job.plan()['plan'].rpartition('/')[2]}"}
+    assert not list((job.storage / "stages").rglob("*"))
 
 
 def test_status_tells_what_is_complete_and_what_each_stage_took(undisturbed: TinyJob) -> None:
