@@ -153,12 +153,13 @@ def test_what_is_no_manifest_at_all_is_as_good_as_none(content: bytes, job: Tiny
 def test_damaged_plans_and_locks_are_written_again(content: bytes, job: TinyJob) -> None:
     documents = [*(job.storage / "plans").iterdir(), *(job.storage / "locks").iterdir()]
     whole = [path.read_bytes() for path in documents]
+    report = job.directory("report")
     for path in documents:
         path.write_bytes(content)
     assert fusechat("status", str(job.file)).code == 0
     assert fusechat("plan", str(job.file), "--offline").code == 0
     # a stage reads the plan, so something has to run
-    remove(job.directory("report") / "manifest.json")
+    remove(report / "manifest.json")
     assert job.complete().stages("finished") == ["report"]
     assert [path.read_bytes() for path in documents] == whole
 
