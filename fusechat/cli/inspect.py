@@ -169,6 +169,9 @@ def _print_stage(document: dict[str, Any]) -> None:
         "reason": document["reason"],
     }
     facts |= {name: _figure(name, value) for name, value in _scalars(details).items()}
+    facts["environment"] = ", ".join(
+        f"{name} {value}" for name, value in details.get("environment", {}).items() if value
+    )
     facts["parts"] = f"{len(details['parts'])}; --json shows the figures of each" if "parts" in details else ""
     print_facts(facts)
     screen = console()

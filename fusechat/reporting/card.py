@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import yaml
 
+from fusechat.plan.provenance import EQUAL_DIGESTS, mixtures
 from fusechat.reporting.data import ReportData, label
 from fusechat.reporting.summary import verdicts
 from fusechat.reporting.tables import TextTable, intervals, scores
@@ -112,5 +113,5 @@ def _limits(data: ReportData) -> str:
 
 def _digests(data: ReportData) -> str:
     rows = tuple((name, f"`{digest}`") for name, digest in data.digests.items())
-    told = "Digests of the stages; equal digests are equal outputs."
+    told = " ".join([f"Digests of the stages; {EQUAL_DIGESTS}.", *mixtures(data.environments)])
     return f"{told}\n\n{TextTable(('stage', 'digest'), rows).markdown()}"

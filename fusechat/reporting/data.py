@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fusechat.evaluation.contamination import Contamination
 from fusechat.evaluation.results import SampleAnswer
+from fusechat.plan.provenance import Environment
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class ReportData:
     """Model -> its answers."""
     version: str
     readings: Sequence[ReadingSummary] = ()
+    environments: Mapping[str, Sequence[Environment]] = field(default_factory=dict)
+    """Stage -> what it was made under."""
     warnings: Sequence[str] = ()
     """What stages warned of, each with the stage's name."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from importlib.resources import files
 
+from fusechat.plan.provenance import EQUAL_DIGESTS, mixtures
 from fusechat.reporting import charts, html
 from fusechat.reporting.data import MergeSummary, ReportData, TrainingSummary, label
 from fusechat.reporting.numbers import duration
@@ -50,7 +51,7 @@ def _head(data: ReportData) -> str:
         "note",
     )
     made_by = f"Result: {made}. Made by knowledge fusion (FuseChat, arXiv 2402.16107) with fusechat {data.version}."
-    warnings = "".join(html.paragraph(text, "warn") for text in data.warnings)
+    warnings = "".join(html.paragraph(text, "warn") for text in [*data.warnings, *mixtures(data.environments)])
     return (
         f"<h1>{html.text(data.job)}</h1>{html.paragraph(made_by, 'sub')}{warnings}"
         f'<div class="answer">{answer}{rest}{note}</div>'
@@ -268,7 +269,7 @@ def _lineage(data: ReportData) -> str:
     digests = "".join(
         f"<li>{html.text(name)} <code>{html.text(digest)}</code></li>" for name, digest in data.digests.items()
     )
-    return table + html.folded("Digests of the stages: equal digests are equal outputs", f"<ul>{digests}</ul>")
+    return table + html.folded(f"Digests of the stages: {EQUAL_DIGESTS}", f"<ul>{digests}</ul>")
 
 
 def _percent(share: float) -> str:

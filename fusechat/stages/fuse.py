@@ -159,7 +159,7 @@ def _store(context: Context, job: TrainingJob, report: SelectionReport, clock: C
     selection.write_text(json.dumps(asdict(report), indent=2, sort_keys=True) + "\n")
     training = json.loads((output / TRAINING).read_text())
     context.ending.resumed_from_step = training["resumed_from_step"]
-    gpus = context.stage.resources.gpus * context.stage.resources.nodes
+    gpus = clock.gpus * context.stage.resources.nodes
     earlier = seconds_before(output / METRICS_FILE, training["resumed_from_step"])
     writer = context.writer()
     entries = []

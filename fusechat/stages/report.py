@@ -24,6 +24,8 @@ from fusechat.plan import PlannedStage
 from fusechat.plan.kinds.merge import existing_keys
 from fusechat.plan.kinds.prepare import HELD_OUT, PREPARE
 from fusechat.plan.kinds.report import Origin, ReportParameters, ReportSettings
+from fusechat.plan.provenance import Environment
+from fusechat.plan.values import from_json
 from fusechat.reporting.card import card
 from fusechat.reporting.data import (
     AlignmentSummary,
@@ -43,6 +45,7 @@ from fusechat.worker.clock import Clock
 from fusechat.worker.context import StageContext, inputs_of
 from fusechat.worker.layout import (
     CARD,
+    ENVIRONMENT,
     EVALUATION,
     MAPPING,
     MERGE_SUMMARY,
@@ -106,6 +109,7 @@ def gather(context: Context) -> ReportData:
         samples={evaluation.model: evaluation.samples for evaluation in evaluations},
         version=__version__,
         readings=[_reading(context, stage) for stage in stages if stage.kind.name == "extract"],
+        environments={stage.name: _environments(context, stage) for stage in stages},
         warnings=[text for stage in stages for text in _warnings(context, stage)],
     )
 
@@ -113,6 +117,15 @@ def gather(context: Context) -> ReportData:
 def _warnings(context: Context, stage: PlannedStage) -> list[str]:
     details: Any = context.reader(stage.name).manifest.details
     return [f"{stage.name}: {text}" for text in details.get("warnings", ())]
+
+
+def _environments(context: Context, stage: PlannedStage) -> list[Environment]:
+    """What the stage was made under; several where its workers ran on unlike machines. None of older outputs."""
+    details: Any = context.reader(stage.name).manifest.details
+    made = [details, *details.get("parts", {}).values()]
+    where = f"The manifest of stage {stage.name}, {ENVIRONMENT}"
+    found = [from_json(Environment, each[ENVIRONMENT], where) for each in made if ENVIRONMENT in each]
+    return list(dict.fromkeys(found))
 
 
 def _in_order(parameters: ReportParameters) -> list[str]:

@@ -8,7 +8,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusechat.canonical import Json
 from fusechat.plan import PlannedStage
+from fusechat.plan.values import to_json
+from fusechat.worker import detection
+from fusechat.worker.layout import ENVIRONMENT
 
 
 @dataclass(frozen=True)
@@ -19,25 +23,29 @@ class Clock:
     work_started: float
     gpus: int = 0
     """Accelerators that are kept busy, or waiting, meanwhile."""
+    asked: int = 0
+    """Accelerators that the stage asked for on this machine, whether they are there or not."""
 
     @classmethod
     def start(cls, stage: PlannedStage) -> Clock:
         """To be called when imports are done and work begins."""
-        return cls(process_start_time(), time.time(), stage.resources.gpus)
+        asked = stage.resources.gpus
+        return cls(process_start_time(), time.time(), detection.used_accelerators(asked), asked)
 
     def gpu_seconds(self, since: float | None = None) -> float:
         """Accelerators times seconds since `since`, or since the process started."""
         return round(self.gpus * (time.time() - (self.process_started if since is None else since)), 3)
 
-    def details(self) -> dict[str, float]:
-        """For the manifest: seconds of start-up and of work, accelerators times seconds, and the peak of resident
-        memory (with children), bytes."""
+    def details(self) -> dict[str, Json]:
+        """For the manifest: seconds of start-up and of work, accelerators times seconds, the peak of resident memory
+        (with children), bytes, and the environment."""
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         return {
             "startupSeconds": round(self.work_started - self.process_started, 3),
             "seconds": round(time.time() - self.work_started, 3),
             "gpuSeconds": self.gpu_seconds(),
             "peakBytes": peak * 1024,
+            ENVIRONMENT: to_json(detection.environment(self.asked)),
         }
 
 

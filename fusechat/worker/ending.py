@@ -17,6 +17,7 @@ from pathlib import Path
 from fusechat.plan import PlannedStage
 from fusechat.plan.messages import ErrorSummary, PlanSummary, StageMessage
 from fusechat.plan.stages import DIGEST_DIGITS
+from fusechat.worker import detection
 from fusechat.worker.clock import process_start_time
 
 MESSAGE_PATH = "FUSECHAT_TERMINATION_MESSAGE_PATH"
@@ -30,7 +31,7 @@ class Ending:
     digest: str = ""
     """First 12 digits; empty until the plan was read."""
     gpus: int = 0
-    """Accelerators of this process's pod."""
+    """Accelerators that this process's pod asked for."""
     cached: bool = False
     resumed_from_step: int | None = None
     plan: PlanSummary | None = None
@@ -45,7 +46,7 @@ class Ending:
         return StageMessage(
             stage=self.stage,
             digest=self.digest,
-            gpu_seconds=round(self.gpus * (time.time() - process_start_time())),
+            gpu_seconds=round(detection.used_accelerators(self.gpus) * (time.time() - process_start_time())),
             cached=self.cached,
             resumed_from_step=self.resumed_from_step,
             error=None if error is None else ErrorSummary.of(error),

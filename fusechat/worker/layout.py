@@ -25,6 +25,9 @@ REPORT_PAGE, CARD, RESULTS = "report.html", "README.md", "results.json"
 STATISTICS = "statistics.json"
 """prepare: what became of the rows."""
 
+ENVIRONMENT = "environment"
+"""In the details of every manifest and part: fusechat.plan.provenance.Environment."""
+
 
 def parquet(name: str) -> str:
     """The file of a single table."""

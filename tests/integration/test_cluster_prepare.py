@@ -27,6 +27,7 @@ from fusechat.plan.versions import RENDERED_BY, rendered_by
 from fusechat.spec.job import FuseJob
 from fusechat.stages.cluster_prepare import document_digest, look_up
 from fusechat.storage import open_storage
+from fusechat.worker import detection
 from fusechat.worker.context import stage_directory
 from fusechat.worker.ending import MESSAGE_PATH
 from tests.integration.faults.job import Inputs, fusechat
@@ -119,7 +120,8 @@ def test_prepare_plans_makes_the_dataset_and_says_what_is_there(pods: Pods) -> N
     assert again.plan == message.plan
 
 
-def test_stages_say_what_they_made_and_what_it_took(pods: Pods) -> None:
+def test_stages_say_what_they_made_and_what_it_took(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "visible_accelerators", lambda: 1)
     plan = pods.planned()
     code, pivot = pods.stage(plan, "extract-pivot")
     assert code == 0

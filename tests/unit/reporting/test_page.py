@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fusechat.evaluation.results import SampleAnswer
+from fusechat.plan.provenance import Environment
 from fusechat.reporting.card import card
 from fusechat.reporting.data import Lineage, ReportData
 from fusechat.reporting.numbers import duration
@@ -40,6 +41,16 @@ def test_has_every_section_and_what_they_are_about(report: ReportData) -> None:
         assert shown in text
     for digest in report.digests.values():
         assert digest in text
+
+
+def test_page_and_card_name_a_mixture_of_environments(report: ReportData, changed: Changed) -> None:
+    here = Environment("x86-64 avx2", "openblas", "2.9.1", "3.12", "0.1.0", None)
+    other = replace(here, isa="x86-64 avx512")
+    mixed = changed(environments={"prepare": [here], "fuse-a": [other, here]})
+    for shown in (parse(page(mixed)).text("p"), card(mixed)):
+        assert "x86-64 avx2: prepare, fuse-a; x86-64 avx512: fuse-a" in shown
+    for shown in (page(report), card(changed(environments={"prepare": [here], "fuse-a": [here]}))):
+        assert "avx" not in shown
 
 
 def test_every_model_answers_a_prompt_of_every_skill(report: ReportData) -> None:

@@ -16,6 +16,7 @@ import torch
 from fusechat.errors import AcceleratorOutOfMemoryError, InvalidDataError
 from fusechat.plan import Resources
 from fusechat.plan.messages import StageMessage
+from fusechat.worker import detection
 from fusechat.worker.container_env import ensure_home_and_tmp
 from fusechat.worker.ending import MESSAGE_PATH, Ending, termination_message
 from fusechat.worker.memory import lack_of_memory_explained
@@ -49,7 +50,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "message"
 
 
-def test_the_message_counts_the_accelerators_of_this_pod(file: Path) -> None:
+def test_the_message_counts_the_accelerators_of_this_pod(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "visible_accelerators", lambda: 4000)
     with termination_message(Ending("fuse-a")) as ending:
         ending.concerns(planned_stage("fuse-a", "fuse", digest="0123456789abcdef", resources=Resources(gpus=1000)))
         ending.resumed_from_step = 40
@@ -57,6 +59,15 @@ def test_the_message_counts_the_accelerators_of_this_pod(file: Path) -> None:
     assert message is not None
     assert (message.digest, message.resumed_from_step, message.error) == ("0123456789ab", 40, None)
     assert message.gpu_seconds > 100, "this process has run for a tenth of a second"
+
+
+def test_accelerators_that_are_not_there_cost_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "visible_accelerators", lambda: 0)
+    with termination_message(Ending("fuse-a")) as ending:
+        ending.concerns(planned_stage("fuse-a", "fuse", digest="0123456789abcdef", resources=Resources(gpus=1000)))
+    message = StageMessage.parse(file.read_text())
+    assert message is not None
+    assert message.gpu_seconds == 0
 
 
 def test_memory_that_gave_out_outside_of_a_stage(file: Path) -> None:
