@@ -125,7 +125,7 @@ def _nothing(uri: str, everything: Sequence[str], choice: DataChoice) -> Invalid
     matching = f" matching {choice.files}" if choice.files is not None else ""
     return InvalidDataError(
         f"{uri} holds no dataset files{matching}; it holds {files_named(everything) or 'nothing'}.",
-        mend=f"Name {', '.join(DATA_SUFFIXES)} files or a directory of them.",
+        hint=f"Name {', '.join(DATA_SUFFIXES)} files or a directory of them.",
     )
 
 
@@ -134,5 +134,5 @@ def _no_such_split(uri: str, rows: Sequence[str], choice: DataChoice) -> Invalid
     wanted = choice.split or "train"
     return InvalidDataError(
         f"{uri} holds no files of the split {wanted}: only {files_named(rows)}.",
-        mend=f"Choose with split ({', '.join([*found, EVERY_SPLIT])}), or name the files with files.",
+        hint=f"Choose with split ({', '.join([*found, EVERY_SPLIT])}), or name the files with files.",
     )

@@ -12,7 +12,7 @@
     └── ConfigurationError           78                       no
         └── SpecError                78  every mistake of a job file at once
 
-A message says what is wrong and where; `mend` says what to do about it. The command line prints both and no
+A message says what is wrong and where; `hint` says what to do about it. The command line prints both and no
 traceback; `fusechat --debug` adds the traceback. Anything else that escapes is a defect of ours and exits 70.
 """
 
@@ -26,18 +26,18 @@ INTERNAL_ERROR_EXIT_CODE = 70
 
 
 class FuseChatError(Exception):
-    """Base of the tree: what happened, and the mend."""
+    """Base of the tree: what happened, and the hint."""
 
     exit_code: int = INTERNAL_ERROR_EXIT_CODE
     retriable: bool = False
 
-    def __init__(self, message: str, *, mend: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.mend}" if self.mend else self.message
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
 class UsageError(FuseChatError):
@@ -81,10 +81,10 @@ class InterruptedStageError(TemporaryError):
 
 
 class DamagedInputError(TemporaryError):
-    """A planned input is missing, truncated or altered. `stage` makes it; running that stage again is the mend."""
+    """A planned input is missing, truncated or altered. `stage` makes it; running that stage again restores it."""
 
-    def __init__(self, message: str, *, stage: str, mend: str = "") -> None:
-        super().__init__(message, mend=mend or f"Stage {stage} must run again; `fusechat run` does that by itself.")
+    def __init__(self, message: str, *, stage: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint or f"Stage {stage} must run again; `fusechat run` does that by itself.")
         self.stage = stage
 
 
@@ -107,7 +107,7 @@ class SpecProblem:
     path: str
     """Dotted path of the field, such as `spec.sources[1].name`; empty for the document itself."""
     message: str
-    mend: str = ""
+    hint: str = ""
     line: int | None = None
     """1-based line in the file; None where the document did not come from a file."""
 
@@ -123,7 +123,7 @@ class SpecError(ConfigurationError):
     def _line(self, problem: SpecProblem) -> str:
         where = ":".join(str(part) for part in (self.file, problem.line) if part not in ("", None))
         head = ": ".join(part for part in (where, problem.path, problem.message) if part)
-        return f"{head}\n    {problem.mend}" if problem.mend else head
+        return f"{head}\n    {problem.hint}" if problem.hint else head
 
 
 PERMANENT_EXIT_CODES = tuple(

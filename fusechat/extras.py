@@ -23,6 +23,6 @@ def missing_extra(error: ModuleNotFoundError) -> ConfigurationError | None:
     for extra, modules in PACKAGES.items():
         if module in modules:
             return ConfigurationError(
-                f"This needs {module}, which is not installed.", mend=f"pip install 'fusechat[{extra}]'"
+                f"This needs {module}, which is not installed.", hint=f"pip install 'fusechat[{extra}]'"
             )
     return None

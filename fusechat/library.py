@@ -157,7 +157,7 @@ def load_conversations(
     parsed = [parse_row(record, skill_field=skill_field) for record in records if not isinstance(record, Malformed)]
     conversations = [row.conversation(number) for number, row in enumerate(parsed) if isinstance(row, ParsedRow)]
     if not conversations:
-        raise InvalidDataError(f"{uri} holds no conversation.", mend="Name a file that `fusechat run` could read.")
+        raise InvalidDataError(f"{uri} holds no conversation.", hint="Name a file that `fusechat run` could read.")
     if len(conversations) < len(records) and on_left_out:
         on_left_out(len(records) - len(conversations), len(records))
     return conversations

@@ -107,7 +107,7 @@ def read_lock(storage: Storage, job: FuseJob) -> Pins | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidDataError(
             f"The lock {storage.uri}/{_lock_key(job)} is damaged: it is no list of pins ({type(error).__name__}).",
-            mend="The next `fusechat run` writes it again; `fusechat plan` without --offline does without it.",
+            hint="The next `fusechat run` writes it again; `fusechat plan` without --offline does without it.",
         ) from error
 
 

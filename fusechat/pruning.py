@@ -140,7 +140,7 @@ def _nothing_goes_unless_read(storage: Storage, key: str) -> Iterator[None]:
         raise InvalidDataError(
             f"{storage.uri}/{key} cannot be read, so what it names is not known, and nothing is removed while that is "
             f"so: {error.message}",
-            mend="Run its job again, which writes it anew; or, if the job is given up, remove this file.",
+            hint="Run its job again, which writes it anew; or, if the job is given up, remove this file.",
         ) from error
 
 

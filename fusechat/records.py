@@ -115,7 +115,7 @@ def _json(path: Path, name: str) -> Rows:
         data = file.read(LARGEST_JSON + 1)
     if len(data) > LARGEST_JSON:
         raise InvalidDataError(
-            f"{name} is larger than {LARGEST_JSON >> 30} GiB.", mend="Write JSON lines (.jsonl), or several files."
+            f"{name} is larger than {LARGEST_JSON >> 30} GiB.", hint="Write JSON lines (.jsonl), or several files."
         )
     value = _parsed(data)
     if isinstance(value, Malformed):
@@ -125,7 +125,7 @@ def _json(path: Path, name: str) -> Rows:
         lists = [value[key] for key in ("data", "rows", "train") if isinstance(value.get(key), list)]
         value = lists[0] if lists else [value]
     if not isinstance(value, list):
-        raise InvalidDataError(f"{name} is JSON but no list of rows.", mend="Write a list of objects, or JSON lines.")
+        raise InvalidDataError(f"{name} is JSON but no list of rows.", hint="Write a list of objects, or JSON lines.")
     for item in value:
         yield _mapping(item), None
 
@@ -138,7 +138,7 @@ def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
             _check_encoding(file, name)
             yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InvalidDataError(f"{name} is no whole gzip file: {error}", mend="Download or write it again.") from error
+        raise InvalidDataError(f"{name} is no whole gzip file: {error}", hint="Download or write it again.") from error
 
 
 def _check_encoding(file: IO[bytes], name: str) -> None:
@@ -150,7 +150,7 @@ def _check_encoding(file: IO[bytes], name: str) -> None:
     if encoding := marked or (bare if len(start) == 4 else None):
         raise InvalidDataError(
             f"{name} is {encoding}, and datasets are read as UTF-8.",
-            mend=f"Convert it: iconv -f {encoding} -t UTF-8 {Path(name).name} > converted.jsonl",
+            hint=f"Convert it: iconv -f {encoding} -t UTF-8 {Path(name).name} > converted.jsonl",
         )
 
 
@@ -168,7 +168,7 @@ def _parquet(path: Path, name: str, columns: Collection[str] | None) -> Iterator
                 yield from _rows_of(batch)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise InvalidDataError(
-            f"{name} is no readable Parquet file: {error}", mend="Download or write it anew."
+            f"{name} is no readable Parquet file: {error}", hint="Download or write it anew."
         ) from error
 
 

@@ -59,9 +59,9 @@ class _Resolver:
     ) -> None:
         where = f"{named.name} ({named.model.uri})"
         if not any(file.path.endswith(WEIGHTS) for file in files):
-            raise ConfigurationError(f"Model {where} has no weights.", mend="Name a directory with safetensors files.")
+            raise ConfigurationError(f"Model {where} has no weights.", hint="Name a directory with safetensors files.")
         if config.get("is_encoder_decoder"):
-            raise ConfigurationError(f"Model {where} is an encoder-decoder.", mend="Only causal models can be fused.")
+            raise ConfigurationError(f"Model {where} is an encoder-decoder.", hint="Only causal models can be fused.")
         _check_length(where, named.model.max_length, config)
         has_template = named.model.chat_template or _ships_template(at)
         is_gguf = any(file.path.endswith(".gguf") for file in files)
@@ -69,7 +69,7 @@ class _Resolver:
         if not (has_template or is_gguf or pivots or self.job.spec.dataset.format == "Text"):
             raise ConfigurationError(
                 f"Model {where} ships no chat template.",
-                mend="Set its model.chatTemplate, or spec.alignment.template: Pivot to read everything in the pivot's.",
+                hint="Set its model.chatTemplate, or spec.alignment.template: Pivot to read everything in the pivot's.",
             )
 
 
@@ -116,8 +116,8 @@ def _locate(source: ModelSpec | DataSource, kind: InputKind) -> Located:
         if repository is None:
             raise
         prefix = "hf://datasets/" if kind == "dataset" else "hf://"
-        mend = f"If the Hugging Face Hub's {kind} is meant, write {prefix}{repository}."
-        raise MissingInputError(error.message, mend=" ".join(filter(None, (error.mend, mend)))) from error
+        hint = f"If the Hugging Face Hub's {kind} is meant, write {prefix}{repository}."
+        raise MissingInputError(error.message, hint=" ".join(filter(None, (error.hint, hint)))) from error
 
 
 def _looks_like_hub(uri: str) -> str | None:
@@ -139,7 +139,7 @@ def _check_length(where: str, max_length: int, config: Mapping[str, Any]) -> Non
         raise ConfigurationError(
             f"Model {where} is to read sequences of {max_length} tokens (maxLength), and its positions end at "
             f"{positions} (max_position_embeddings).",
-            mend=f"Set its model.maxLength to {positions} or less; longer conversations are cut there.",
+            hint=f"Set its model.maxLength to {positions} or less; longer conversations are cut there.",
         )
 
 
@@ -176,7 +176,7 @@ def _json(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise InvalidDataError(f"{path} is no JSON: {error}", mend="Download the model anew.") from error
+        raise InvalidDataError(f"{path} is no JSON: {error}", hint="Download the model anew.") from error
     return value if isinstance(value, dict) else {}
 
 

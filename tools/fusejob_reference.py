@@ -47,7 +47,7 @@ def fusejob_reference() -> str:
     parts += [section for place, model in _first_places() for section in _object_section(place, model)]
     parts += ["## Rules between fields", _rules(RULES)]
     parts += ["## On a cluster besides", _rules(CLUSTER_RULES)]
-    parts += ["## Not in v1alpha1", "\n".join(f"- {feature}. {mend}" for feature, mend in INSTEAD.items())]
+    parts += ["## Not in v1alpha1", "\n".join(f"- {feature}. {hint}" for feature, hint in INSTEAD.items())]
     return "\n\n".join(parts) + "\n"
 
 

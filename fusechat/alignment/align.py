@@ -68,5 +68,5 @@ def _check(pivot: Representation, source: Representation) -> None:
         raise InvalidDataError(
             f"The pivot's representation keeps {pivot.top_ids.shape[1]} entries a token, "
             f"the source's {source.top_ids.shape[1]}.",
-            mend="Extract both with the same topK.",
+            hint="Extract both with the same topK.",
         )

@@ -109,7 +109,7 @@ def _program() -> Callable[[npt.NDArray[np.int32], Int32, Int32], UInt8]:
     except ImportError as error:
         raise ConfigurationError(
             "Alignment by dynamic time warping (tokens: DTW) needs numba.",
-            mend="Install fusechat[ml], or align by bytes (tokens: Bytes), which is exact and quicker.",
+            hint="Install fusechat[ml], or align by bytes (tokens: Bytes), which is exact and quicker.",
         ) from error
     compiled: Any = numba.njit(_moves)
     return compiled  # type: ignore[no-any-return]

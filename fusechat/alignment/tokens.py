@@ -121,7 +121,7 @@ def _text_spans(rendering: Rendering) -> tuple[Int64, Int64, Int64]:
     if np.any(end <= begin) or np.any(begin[1:] < end[:-1]):
         raise InvalidDataError(
             f"Row {rendering.row}: the byte spans of its tokens overlap or are not in order.",
-            mend="Run the extract stage of this model again.",
+            hint="Run the extract stage of this model again.",
         )
     return rows, begin, end
 

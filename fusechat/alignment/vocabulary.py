@@ -125,7 +125,7 @@ def read_mapping(path: Path, *, source: Vocabulary, pivot: Vocabulary) -> Vocabu
     if table.num_rows != len(source):
         raise InvalidDataError(
             f"{path.name} maps {table.num_rows} ids, the source's output layer has {len(source)}.",
-            mend="Run the align stage of this source again.",
+            hint="Run the align stage of this source again.",
         )
     ids = table["pivot"].fill_null(NO_ID).to_numpy().astype(np.int32)
     rules = np.array([MappingRule[name] for name in table["rule"].to_pylist()], np.uint8)

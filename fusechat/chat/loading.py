@@ -38,11 +38,11 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
             except Exception as error:  # what the tokenizer libraries raise over a broken file is a bare Exception
                 raise InvalidDataError(
                     f"{directory}/{name} cannot be read: {error}",
-                    mend="Download the model's tokenizer files again.",
+                    hint="Download the model's tokenizer files again.",
                 ) from error
     raise MissingInputError(
         f"No tokenizer in {directory}: neither tokenizer.json nor tokenizer.model.",
-        mend="Download the model's tokenizer files too, or save the tokenizer there with save_pretrained.",
+        hint="Download the model's tokenizer files too, or save the tokenizer there with save_pretrained.",
     )
 
 
@@ -66,7 +66,7 @@ def _converted(directory: Path) -> PreTrainedTokenizerFast:
         return tokenizer
     raise ConfigurationError(
         f"{directory}/tokenizer.model cannot be converted so that it gives SentencePiece's own ids.",
-        mend="Put a tokenizer.json into the model's directory (save_pretrained of its fast tokenizer writes one).",
+        hint="Put a tokenizer.json into the model's directory (save_pretrained of its fast tokenizer writes one).",
     )
 
 

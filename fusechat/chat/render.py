@@ -132,7 +132,7 @@ class ChatTokenizer:
         except TemplateRefusedError as error:
             raise ConfigurationError(
                 f"The chat template of {self._name} refuses the prompt: {error}.",
-                mend="Use roles that this model's template accepts (often no system prompt), or set chatTemplate.",
+                hint="Use roles that this model's template accepts (often no system prompt), or set chatTemplate.",
             ) from error
         return np.asarray(self._backend.encode(text, add_special_tokens=False).ids, np.int32)
 
@@ -256,7 +256,7 @@ class ChatTokenizer:
         if self._template is None:
             raise ConfigurationError(
                 f"The tokenizer of {self._name} has no chat template, and the dataset has conversations.",
-                mend="Set chatTemplate for this model in the job, or use a dataset of plain text.",
+                hint="Set chatTemplate for this model in the job, or use a dataset of plain text.",
             )
         return self._template
 

@@ -74,7 +74,7 @@ class ChatTemplate:
         except jinja2.TemplateSyntaxError as error:
             raise ConfigurationError(
                 f"The chat template has a syntax error in line {error.lineno}: {error.message}.",
-                mend="Correct the model's chat template, or set another one as chatTemplate.",
+                hint="Correct the model's chat template, or set another one as chatTemplate.",
             ) from error
         self._layouts: dict[tuple[str, ...], Layout | None] = {}
 

@@ -109,7 +109,7 @@ def _piece_decoder(backend: Tokenizer) -> Callable[[str], bytes]:
         return _SpacedPiece(marks[0], byte_fallback="ByteFallback" in kinds)
     raise ConfigurationError(
         f"The tokenizer's decoder ({', '.join(kinds) or 'none'}) is neither byte-level nor SentencePiece-like.",
-        mend="Use a model whose tokenizer.json has a ByteLevel, ByteFallback or Metaspace decoder.",
+        hint="Use a model whose tokenizer.json has a ByteLevel, ByteFallback or Metaspace decoder.",
     )
 
 

@@ -105,7 +105,7 @@ def _report(error: FuseChatError, arguments: list[str]) -> int:
     if os.environ.get("FUSECHAT_DEBUG"):
         traceback.print_exception(error)
     if "--json" in arguments:
-        value = {"error": type(error).__name__, "message": error.message, "mend": error.mend, "code": error.exit_code}
+        value = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "code": error.exit_code}
         print(json.dumps(value), file=sys.stderr)
     else:
         from fusechat.cli.output import console
@@ -113,8 +113,8 @@ def _report(error: FuseChatError, arguments: list[str]) -> int:
         screen = console(stderr=True)
         screen.print("error:", style="bold red", end=" ")
         screen.print(error.message, soft_wrap=True)
-        if error.mend:
-            screen.print(f"  {error.mend}", soft_wrap=True)
+        if error.hint:
+            screen.print(f"  {error.hint}", soft_wrap=True)
     return error.exit_code
 
 
@@ -122,7 +122,7 @@ def _out_of_memory(error: MemoryError) -> FuseChatError:
     from fusechat.errors import AcceleratorOutOfMemoryError
 
     return AcceleratorOutOfMemoryError(
-        f"The process ran out of memory. {error}".strip(), mend="Lower tokenBudget or microBatchSize, or give it more."
+        f"The process ran out of memory. {error}".strip(), hint="Lower tokenBudget or microBatchSize, or give it more."
     )
 
 

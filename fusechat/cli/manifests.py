@@ -111,4 +111,4 @@ def _about(job: FuseJob, planned: PlannedJob) -> list[str]:
     if missing:
         lines.append(f"Not known without the network: {', '.join(missing)}. On the cluster prepare finds them out.")
     doubts = [*broken_on_a_cluster(job), *pod_warnings(job)]
-    return lines + [f"Not on a cluster as it is: {doubt.path}: {doubt.message}. {doubt.mend}" for doubt in doubts]
+    return lines + [f"Not on a cluster as it is: {doubt.path}: {doubt.message}. {doubt.hint}" for doubt in doubts]

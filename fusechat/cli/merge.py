@@ -99,7 +99,7 @@ def _said_on_the_command_line() -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        raise UsageError(error.message, mend=error.mend) from error
+        raise UsageError(error.message, hint=error.hint) from error
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:
@@ -109,9 +109,9 @@ def _pairs(settings: list[str]) -> dict[str, str]:
     for item in settings:
         key, separator, value = item.partition("=")
         if not separator or not key:
-            raise UsageError(f"--set {item} is no KEY=VALUE.", mend="For example: --set density=0.5")
+            raise UsageError(f"--set {item} is no KEY=VALUE.", hint="For example: --set density=0.5")
         if key in pairs:
-            raise UsageError(f"--set {key} is given twice.", mend="Give every parameter once.")
+            raise UsageError(f"--set {key} is given twice.", hint="Give every parameter once.")
         pairs[key] = value
     return pairs
 

@@ -20,7 +20,7 @@ def named_models(given: Sequence[str]) -> dict[str, str]:
         match = _NAMED.fullmatch(item)
         name, model = (match["name"], match["model"]) if match else (model_name(item), item)
         if name in models:
-            raise UsageError(f"Two models are called {name}.", mend="Give them names: one=MODEL two=MODEL")
+            raise UsageError(f"Two models are called {name}.", hint="Give them names: one=MODEL two=MODEL")
         models[name] = model
     return models
 
@@ -55,7 +55,7 @@ def _result_of(file: Path) -> Path:
     if stage.digest is None or not stage_directory(planned.storage, stage).is_complete():
         raise MissingInputError(
             f"The job {planned.plan.job} has not made its result ({stage.name}) yet. {planned.lock_damaged}".rstrip(),
-            mend=f"fusechat run {file}",
+            hint=f"fusechat run {file}",
         )
     return stage_directory(planned.storage, stage).reader(cache_directory()).fetch_tree(MODEL)
 

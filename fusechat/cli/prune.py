@@ -60,7 +60,7 @@ def age_seconds(text: str) -> float:
     """Seconds of `45s`, `30m`, `12h` or `7d`. UsageError for anything else."""
     match = _AGE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"--older-than {text}: this is no age.", mend="Write a number with s, m, h or d, such as 7d.")
+        raise UsageError(f"--older-than {text}: this is no age.", hint="Write a number with s, m, h or d, such as 7d.")
     return float(int(match["count"]) * _SECONDS[match["unit"]])
 
 

@@ -60,7 +60,7 @@ def _run(
     if (plan is None) == (job is None) or (job is not None and name != PREPARE):
         raise UsageError(
             f"Stage {name} has no plan." if plan is None else "--plan and --job exclude each other.",
-            mend=f"Give --plan STORAGE/plans/DIGEST.json, or for {PREPARE} alone --job FILE.",
+            hint=f"Give --plan STORAGE/plans/DIGEST.json, or for {PREPARE} alone --job FILE.",
         )
     if job is not None:
         from fusechat.stages.cluster_prepare import prepare_on_cluster
@@ -83,4 +83,4 @@ def _worker(text: str | None) -> tuple[int, int]:
     index, separator, count = text.partition("/")
     if separator and index.isdecimal() and count.isdecimal() and int(index) < int(count):
         return int(index), int(count)
-    raise UsageError(f"--worker {text} is no I/N.", mend="Give worker I (from 0) of N, such as 0/4.")
+    raise UsageError(f"--worker {text} is no I/N.", hint="Give worker I (from 0) of N, such as 0/4.")

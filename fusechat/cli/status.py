@@ -57,7 +57,7 @@ def status(
     cluster = Cluster.connect(context, namespace)
     if job is None:
         if watch:
-            raise UsageError("--watch needs a name.", mend="fusechat status NAME --watch")
+            raise UsageError("--watch needs a name.", hint="fusechat status NAME --watch")
         show_jobs(cluster, as_json=as_json)
         return 0
     if watch:
@@ -85,7 +85,7 @@ def _refuse_cluster_options(file: str, *, watch: bool, namespace: str | None, co
         if is_given:
             raise UsageError(
                 f"{option} is for FuseJobs on a cluster, and {file} is a job file.",
-                mend="Give the FuseJob's name in place of the file.",
+                hint="Give the FuseJob's name in place of the file.",
             )
 
 

@@ -45,7 +45,7 @@ def no_outputs(storage: Storage) -> MissingInputError:
     from fusechat.errors import MissingInputError
 
     return MissingInputError(
-        f"There are no outputs in {storage.uri}.", mend="Give the storage.uri of a job that ran, or a stage in it."
+        f"There are no outputs in {storage.uri}.", hint="Give the storage.uri of a job that ran, or a stage in it."
     )
 
 
@@ -55,5 +55,5 @@ def no_manifest(uri: str) -> MissingInputError:
 
     return MissingInputError(
         f"{uri} has no manifest: there is no finished stage.",
-        mend="`fusechat status JOB.yaml` shows how far it is; `fusechat run JOB.yaml` finishes it.",
+        hint="`fusechat status JOB.yaml` shows how far it is; `fusechat run JOB.yaml` finishes it.",
     )

@@ -64,7 +64,7 @@ def _result(file: Path, cluster: bool) -> dict[str, Any]:
 
 
 def _invalid(file: Path, error: FuseChatError, problems: list[dict[str, Any]]) -> dict[str, Any]:
-    message = str(error) if problems else f"{error.message}\n    {error.mend}".rstrip()
+    message = str(error) if problems else f"{error.message}\n    {error.hint}".rstrip()
     return {"file": str(file), "valid": False, "problems": problems, "message": message, "code": error.exit_code}
 
 
@@ -75,7 +75,7 @@ def _print(result: dict[str, Any]) -> None:
     screen = console()
     screen.print(f"{result['file']}: valid", soft_wrap=True)
     for warning in result["warnings"]:
-        text = f"  warning: {warning['path']}: {warning['message']}. {warning['mend']}"
+        text = f"  warning: {warning['path']}: {warning['message']}. {warning['hint']}"
         screen.print(text, style="yellow", soft_wrap=True)
     if result["on_a_cluster"]:
         paths = ", ".join(problem["path"] for problem in result["on_a_cluster"])

@@ -218,7 +218,7 @@ def _raise_damage(scope: _Scope, results: Sequence[Verification]) -> None:
     raise DamagedInputError(
         f"{len(damage)} damaged {'file' if len(damage) == 1 else 'files'}:{lines}",
         stage=stages[0],
-        mend=""
+        hint=""
         if len(stages) == 1
         else f"Stages {', '.join(stages)} must run again; `fusechat run` does that by itself.",
     )
@@ -229,7 +229,7 @@ def _raise_missing(scope: _Scope) -> None:
 
     if scope.result and scope.result in scope.unfinished:
         raise MissingInputError(
-            f"There is no result to verify: stage {scope.result} is not finished.", mend="`fusechat run` finishes it."
+            f"There is no result to verify: stage {scope.result} is not finished.", hint="`fusechat run` finishes it."
         )
     if not scope.stored:
-        raise MissingInputError(f"No output in {scope.where} is finished.", mend="`fusechat run` finishes them.")
+        raise MissingInputError(f"No output in {scope.where} is finished.", hint="`fusechat run` finishes them.")

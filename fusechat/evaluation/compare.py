@@ -83,7 +83,7 @@ def compare(
     by_name = {evaluation.model: evaluation for evaluation in evaluations}
     absent = sorted({name for pair in pairs for name in pair} - set(by_name))
     if absent:
-        raise InvalidDataError(f"There is no evaluation of {', '.join(absent)}", mend="Evaluate every compared model.")
+        raise InvalidDataError(f"There is no evaluation of {', '.join(absent)}", hint="Evaluate every compared model.")
     return Comparison(
         tuple(model_scores(evaluation) for evaluation in evaluations),
         tuple(compare_pair(by_name[a], by_name[b], resamples=resamples, seed=seed) for a, b in pairs),

@@ -19,7 +19,7 @@ class ExactAnswerTask:
             present = ", ".join(sorted({c.skill or "(none)" for c in held_out})) or "nothing"
             raise ConfigurationError(
                 f"Task {spec.name} asks skill {spec.skill!r}, of which no conversation is held out",
-                mend=f"Held-out skills are: {present}. Name one of them, or hold out more.",
+                hint=f"Held-out skills are: {present}. Name one of them, or hold out more.",
             )
         self.questions: Sequence[Question] = tuple(
             Question(index, c.messages[:-1], c.messages[-1].content) for index, c in enumerate(asked)

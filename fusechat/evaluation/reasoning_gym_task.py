@@ -71,18 +71,18 @@ def _dataset(task: str, spec: TaskSpec) -> Any:
         from reasoning_gym.factory import DATASETS
     if task not in DATASETS:
         near = ", ".join(difflib.get_close_matches(task, DATASETS, n=3)) or "see reasoning-gym's list"
-        raise ConfigurationError(f"reasoning-gym has no task {task!r}", mend=f"Nearest: {near}.")
+        raise ConfigurationError(f"reasoning-gym has no task {task!r}", hint=f"Nearest: {near}.")
     _, config_type = DATASETS[task]
     options = {f.name for f in fields(config_type)} - {"seed", "size"}
     unknown = sorted(set(spec.config) - options)
     if unknown:
         raise ConfigurationError(
             f"Task {spec.name} ({task}) has no option {unknown[0]!r}",
-            mend=f"Options are: {', '.join(sorted(options))}.",
+            hint=f"Options are: {', '.join(sorted(options))}.",
         )
     try:
         return reasoning_gym.create_dataset(task, seed=spec.seed, size=spec.size, **spec.config)
     except (AssertionError, ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"Task {spec.name} ({task}) refuses its options: {error}", mend="Correct the task's config."
+            f"Task {spec.name} ({task}) refuses its options: {error}", hint="Correct the task's config."
         ) from error

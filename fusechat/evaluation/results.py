@@ -105,7 +105,7 @@ def read_evaluation(path: Path, model: str) -> ModelEvaluation:
             tuple(SampleAnswer(**value) for value in document["samples"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidDataError(f"{path} is no evaluation: {error}", mend="Run the evaluation again.") from error
+        raise InvalidDataError(f"{path} is no evaluation: {error}", hint="Run the evaluation again.") from error
 
 
 def _conversation(value: dict[str, Any]) -> ConversationNats:

@@ -79,7 +79,7 @@ def load_task(spec: TaskSpec, held_out: Sequence[Conversation]) -> Task:
     """The task of `spec`. `held_out` is what ExactAnswer asks. Raises ConfigurationError naming the task."""
     if spec.type not in TASK_TYPES:
         known = ", ".join(sorted(TASK_TYPES))
-        raise ConfigurationError(f"Task {spec.name} has the unknown type {spec.type!r}", mend=f"Types are: {known}.")
+        raise ConfigurationError(f"Task {spec.name} has the unknown type {spec.type!r}", hint=f"Types are: {known}.")
     module, attribute = TASK_TYPES[spec.type].split(":")
     task_type: TaskType = getattr(import_module(module), attribute)
     return task_type(spec, held_out)

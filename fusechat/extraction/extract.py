@@ -183,7 +183,7 @@ def _check_lengths(renderings: Sequence[Rendering], context: int | None) -> None
     if context is not None and longest > context:
         raise ConfigurationError(
             f"A conversation has {longest} tokens, and the model's positions end at {context}",
-            mend=f"Set this model's maxLength to {context} or less.",
+            hint=f"Set this model's maxLength to {context} or less.",
         )
 
 
@@ -192,10 +192,10 @@ def _check_ids(renderings: Sequence[Rendering], vocabulary: int) -> None:
         if len(r.input_ids) and not 0 <= int(r.input_ids.min()) <= int(r.input_ids.max()) < vocabulary:
             raise InvalidDataError(
                 f"Row {r.row} has token id {int(r.input_ids.max())}, and the model's output layer has {vocabulary} ids",
-                mend="The tokenizer does not belong to this model: check the model's directory.",
+                hint="The tokenizer does not belong to this model: check the model's directory.",
             )
         if len(r.position) and int(r.position.min()) < 1:
             raise InvalidDataError(
                 f"Row {r.row} asks for a prediction of its first token, which no token precedes",
-                mend="Use a chat template that begins with a token of its own, or a tokenizer that adds one.",
+                hint="Use a chat template that begins with a token of its own, or a tokenizer that adds one.",
             )

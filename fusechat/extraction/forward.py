@@ -125,7 +125,7 @@ def _rows(logits_XNV: torch.Tensor, count: int) -> torch.Tensor:
     if len(logits) != count:
         raise ConfigurationError(
             f"The model gave {len(logits)} rows of logits for {count} hidden states of its output layer",
-            mend="Its forward does not apply the output layer position by position: it is no plain causal model.",
+            hint="Its forward does not apply the output layer position by position: it is no plain causal model.",
         )
     return logits
 
@@ -147,7 +147,7 @@ def out_of_memory_explained() -> Iterator[None]:
             raise
         raise AcceleratorOutOfMemoryError(
             f"The model ran out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            mend="Lower tokenBudget, use a smaller dtype or quantization, or give the worker more accelerators.",
+            hint="Lower tokenBudget, use a smaller dtype or quantization, or give the worker more accelerators.",
         ) from error
 
 
@@ -161,5 +161,5 @@ def check_top_k(model: PreTrainedModel, top_k: int) -> None:
     size = output_size(model)
     if not 0 <= top_k <= size:
         raise ConfigurationError(
-            f"topK is {top_k}, and the model's output layer has {size} ids", mend=f"Set topK to at most {size}."
+            f"topK is {top_k}, and the model's output layer has {size} ids", hint=f"Set topK to at most {size}."
         )

@@ -89,7 +89,7 @@ def _load(directory: Path, arguments: dict[str, Any]) -> PreTrainedModel:
         named = ", ".join((absent + misshapen)[:3])
         raise InvalidDataError(
             f"{directory} lacks {len(absent)} tensors of its architecture and misshapes {len(misshapen)}: {named}",
-            mend="The weights do not belong to this config.json, or are incomplete: fetch the model again.",
+            hint="The weights do not belong to this config.json, or are incomplete: fetch the model again.",
         )
     return model
 
@@ -97,31 +97,31 @@ def _load(directory: Path, arguments: dict[str, Any]) -> PreTrainedModel:
 def _explained(directory: Path, error: Exception) -> FuseChatError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, ValueError | KeyError) and not isinstance(error, json.JSONDecodeError):
-        return ConfigurationError(f"The model in {directory} cannot be loaded: {reason}", mend="See the model's card.")
+        return ConfigurationError(f"The model in {directory} cannot be loaded: {reason}", hint="See the model's card.")
     return InvalidDataError(
-        f"The model in {directory} cannot be read: {reason}", mend="A file is damaged: fetch the model again."
+        f"The model in {directory} cannot be read: {reason}", hint="A file is damaged: fetch the model again."
     )
 
 
 def _gguf_file(directory: Path) -> str | None:
     """The name of the one GGUF file of a directory that has no config.json."""
     if not directory.is_dir():
-        raise MissingInputError(f"{directory} is not a directory", mend="Name the directory of a model.")
+        raise MissingInputError(f"{directory} is not a directory", hint="Name the directory of a model.")
     if (directory / "config.json").exists():
         return None
     files = sorted(path.name for path in directory.glob("*.gguf"))
     if not files:
         raise MissingInputError(
-            f"{directory} has neither config.json nor a GGUF file", mend="Name the directory of a Hugging Face model."
+            f"{directory} has neither config.json nor a GGUF file", hint="Name the directory of a Hugging Face model."
         )
     if len(files) > 1:
         raise ConfigurationError(
-            f"{directory} has {len(files)} GGUF files: {', '.join(files[:3])}", mend="Keep the one that should be used."
+            f"{directory} has {len(files)} GGUF files: {', '.join(files[:3])}", hint="Keep the one that should be used."
         )
     if importlib.util.find_spec("gguf") is None:
         raise ConfigurationError(
             f"Reading {directory / files[0]} needs the package gguf, which is not installed",
-            mend="Install gguf, or convert the model to safetensors.",
+            hint="Install gguf, or convert the model to safetensors.",
         )
     return files[0]
 
@@ -136,13 +136,13 @@ def _check_config(directory: Path, options: ModelOptions) -> None:
         if not options.trust_remote_code:
             raise ConfigurationError(
                 f"The model in {directory} (model_type {model_type!r}) needs Python code that it ships",
-                mend="Read that code, then set trustRemoteCode: true for this model.",
+                hint="Read that code, then set trustRemoteCode: true for this model.",
             )
         return
     raise ConfigurationError(
         f"The model in {directory} has model_type {model_type!r}, "
         "which transformers does not know as a causal language model",
-        mend="Use a causal language model of an architecture that the installed transformers supports.",
+        hint="Use a causal language model of an architecture that the installed transformers supports.",
     )
 
 
@@ -153,7 +153,7 @@ def _check_causal(directory: Path, config: dict[str, Any]) -> None:
     if config.get("is_encoder_decoder") or (masked and not config.get("is_decoder")):
         raise ConfigurationError(
             f"The model in {directory} ({', '.join(architectures) or config['model_type']}) is not causal",
-            mend="Use a decoder-only model.",
+            hint="Use a decoder-only model.",
         )
 
 
@@ -164,19 +164,19 @@ def _check_weight_files(directory: Path) -> None:
         if absent:
             raise MissingInputError(
                 f"{directory} lacks {len(absent)} of {len(shards)} weight files named in {index.name}: {absent[0]}",
-                mend="Fetch the model again.",
+                hint="Fetch the model again.",
             )
     if not any(directory.glob("*.safetensors")) and not any(directory.glob("*.bin")):
-        raise MissingInputError(f"{directory} has a config.json and no weights", mend="Fetch the model again.")
+        raise MissingInputError(f"{directory} has a config.json and no weights", hint="Fetch the model again.")
 
 
 def _json_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError) as error:
-        raise InvalidDataError(f"{path} is not readable JSON: {error}", mend="Fetch the model again.") from error
+        raise InvalidDataError(f"{path} is not readable JSON: {error}", hint="Fetch the model again.") from error
     if not isinstance(value, dict):
-        raise InvalidDataError(f"{path} is not a JSON object", mend="Fetch the model again.")
+        raise InvalidDataError(f"{path} is not a JSON object", hint="Fetch the model again.")
     return value
 
 
@@ -192,7 +192,7 @@ def _accelerators(options: ModelOptions) -> int:
     if wanted > present:
         raise ConfigurationError(
             f"The model is to run on {wanted} accelerators, and this machine has {present}",
-            mend="Lower gpusPerWorker (0 runs on the CPU), or run where there are more.",
+            hint="Lower gpusPerWorker (0 runs on the CPU), or run where there are more.",
         )
     return wanted
 
@@ -224,7 +224,7 @@ def _tensor_parallel(accelerators: int) -> dict[str, Any]:
     if accelerators not in (0, _processes()):
         raise ConfigurationError(
             f"Tensor parallelism over {accelerators} accelerators needs as many processes, not {_processes()}",
-            mend=f"Start the stage through torchrun --nproc-per-node {accelerators}, or use parallelism: DeviceMap.",
+            hint=f"Start the stage through torchrun --nproc-per-node {accelerators}, or use parallelism: DeviceMap.",
         )
     return {"distributed_config": DistributedConfig(tp_plan="auto", tp_size=_processes())}
 
@@ -233,11 +233,11 @@ def _quantization(quantization: Quantization, accelerators: int) -> Any:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigurationError(
             f"quantization: {quantization} needs the package bitsandbytes, which is not installed",
-            mend="Install bitsandbytes in the worker's image, or set quantization: None.",
+            hint="Install bitsandbytes in the worker's image, or set quantization: None.",
         )
     if not accelerators:
         raise ConfigurationError(
-            f"quantization: {quantization} needs an accelerator", mend="Set quantization: None on a CPU."
+            f"quantization: {quantization} needs an accelerator", hint="Set quantization: None on a CPU."
         )
     from transformers import BitsAndBytesConfig
 

@@ -33,12 +33,12 @@ class BatchPlan:
 
     def __post_init__(self) -> None:
         if self.rows < 1:
-            raise ConfigurationError("There is no row to train on.", mend="Check what prepare dropped, and why.")
+            raise ConfigurationError("There is no row to train on.", hint="Check what prepare dropped, and why.")
         if self.global_batch % (self.micro_batch * self.world_size):
             raise ConfigurationError(
                 f"globalBatchSize {self.global_batch} is no multiple of {self.micro_batch} rows a micro batch x "
                 f"{self.world_size} processes.",
-                mend="Change globalBatchSize, the micro batch or the number of processes so that it divides.",
+                hint="Change globalBatchSize, the micro batch or the number of processes so that it divides.",
             )
 
     @property

@@ -56,7 +56,7 @@ def refuse_other_world_sizes(store: CheckpointStore, world_size: int) -> None:
         raise ConfigurationError(
             f"The checkpoints of this training were made by {' and '.join(map(str, others))} processes, now there are "
             f"{world_size}: each holds its own part of the optimiser.",
-            mend=f"Train with {others[-1]} processes again (nodes x processesPerNode), or remove {store.uri} to begin "
+            hint=f"Train with {others[-1]} processes again (nodes x processesPerNode), or remove {store.uri} to begin "
             "anew.",
         )
 
@@ -85,7 +85,7 @@ class RunIdentity:
         if differences:
             raise ConfigurationError(
                 f"The checkpoint was made with {'; '.join(differences)}. Optimiser states are not moved between them.",
-                mend=f"Train with the settings of the checkpoint, or remove {uri} to begin anew.",
+                hint=f"Train with the settings of the checkpoint, or remove {uri} to begin anew.",
             )
 
 

@@ -72,7 +72,7 @@ def example_of(rendering: Rendering, targets: SparseTargets) -> Example:
     if rendering.position.size and rendering.position[0] < 1:
         raise InvalidDataError(
             f"Row {rendering.row}: the first token carries loss, and nothing can predict it.",
-            mend="Use a chat template or tokenizer that begins with a token of its own.",
+            hint="Use a chat template or tokenizer that begins with a token of its own.",
         )
     kept = targets.probabilities > 0
     return Example(
@@ -117,7 +117,7 @@ class ExampleStore:
     def __init__(self, directory: Path) -> None:
         if not (directory / _INDEX).is_file():
             raise MissingInputError(
-                f"{directory} holds no complete training examples.", mend="Write them again from the alignments."
+                f"{directory} holds no complete training examples.", hint="Write them again from the alignments."
             )
         self._offsets: npt.NDArray[np.int64] = np.load(directory / "offsets.npy")
         self._arrays = {name: _mapped(directory / f"{name}.bin", dtype) for name, dtype in _ARRAYS.items()}

@@ -44,17 +44,17 @@ def explain(error: MemoryError | OSError | RuntimeError, settings: TrainingSetti
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(mark in text for mark in _NO_MEMORY):
         return AcceleratorOutOfMemoryError(
             f"Training ran out of memory with {settings.micro_batch_size} conversations a micro batch: {error}",
-            mend="Lower microBatchSize, switch gradientCheckpointing on, raise deepspeed.zeroStage or its offload, or "
+            hint="Lower microBatchSize, switch gradientCheckpointing on, raise deepspeed.zeroStage or its offload, or "
             "use more processes.",
         )
     if peer_is_gone(error):
         return TemporaryError(
-            f"Another process of the gang went away: {error}", mend="The next start goes on from the last checkpoint."
+            f"Another process of the gang went away: {error}", hint="The next start goes on from the last checkpoint."
         )
     if getattr(error, "errno", None) == errno.ENOSPC or any(mark in text for mark in _NO_SPACE):
         return TemporaryError(
             f"The disk is full: {error}",
-            mend="Free space in the work directory; the next start goes on from the last checkpoint.",
+            hint="Free space in the work directory; the next start goes on from the last checkpoint.",
         )
     return None
 

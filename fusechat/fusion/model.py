@@ -43,7 +43,7 @@ class FusionObjective:
         if sums is None:
             raise ConfigurationError(
                 "The pivot's forward did not ask for its loss through `loss_function`.",
-                mend="Use a pivot of an architecture whose causal language model is part of transformers.",
+                hint="Use a pivot of an architecture whose causal language model is part of transformers.",
             )
         return sums
 
@@ -58,7 +58,7 @@ def load_pivot(directory: Path, objective: FusionObjective, *, gradient_checkpoi
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ConfigurationError(
             f"{type(model).__name__} cannot compute the logits of chosen tokens alone (no logits_to_keep).",
-            mend="Use a pivot of a decoder-only architecture.",
+            hint="Use a pivot of a decoder-only architecture.",
         )
     model.loss_function = objective
     if gradient_checkpointing:
@@ -73,15 +73,15 @@ def refuse_unsupported(config: PreTrainedConfig) -> None:
             f"The pivot ({config.model_type}) adds a router auxiliary loss to its training "
             f"(output_router_logits, router_aux_loss_coef={getattr(config, 'router_aux_loss_coef', None)}), "
             "which fusion does not have.",
-            mend="Set output_router_logits to false in the pivot's config.json to train without it.",
+            hint="Set output_router_logits to false in the pivot's config.json to train without it.",
         )
     if config.is_encoder_decoder:
         raise ConfigurationError(
-            f"The pivot ({config.model_type}) is an encoder-decoder model.", mend="Use a decoder-only pivot."
+            f"The pivot ({config.model_type}) is an encoder-decoder model.", hint="Use a decoder-only pivot."
         )
     if getattr(config, "quantization_config", None) is not None:
         raise ConfigurationError(
-            f"The pivot ({config.model_type}) is quantized.", mend="Use the weights it was quantized from."
+            f"The pivot ({config.model_type}) is quantized.", hint="Use the weights it was quantized from."
         )
 
 
@@ -105,5 +105,5 @@ def check_honest(loss: torch.Tensor, sums: LossSums, model: PreTrainedModel) -> 
         raise ConfigurationError(
             f"{type(model).__name__} adds a loss of its own ({returned - computed:+.6g} on the first batch), which "
             "fusion does not have.",
-            mend="Switch its auxiliary loss off in the pivot's config.json, or use another pivot.",
+            hint="Switch its auxiliary loss off in the pivot's config.json, or use another pivot.",
         )

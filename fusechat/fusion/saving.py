@@ -51,7 +51,7 @@ class PivotWeights:
                     self.dtypes[name] = _DTYPES.get(file.get_slice(name).get_dtype(), torch.float32)
         if not self._files:
             raise ConfigurationError(
-                f"The pivot in {directory} has no safetensors weights.", mend="Convert the pivot to safetensors."
+                f"The pivot in {directory} has no safetensors weights.", hint="Convert the pivot to safetensors."
             )
 
     @property

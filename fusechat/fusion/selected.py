@@ -37,7 +37,7 @@ class FusionInputs:
                 raise InvalidDataError(
                     f"Source {name} has {len(chunks)} chunks of alignments, the pivot {len(self.pivot)} of "
                     "representations.",
-                    mend=f"Run align-{name} again.",
+                    hint=f"Run align-{name} again.",
                 )
 
 
@@ -106,7 +106,7 @@ def read_candidates(inputs: FusionInputs) -> Iterator[Candidates]:
 
 def _of_row(name: str, rows: Mapping[int, Alignment], row: int) -> Alignment:
     if row not in rows:
-        raise InvalidDataError(f"Source {name} has no alignment of row {row}.", mend=f"Run align-{name} again.")
+        raise InvalidDataError(f"Source {name} has no alignment of row {row}.", hint=f"Run align-{name} again.")
     return rows[row]
 
 

@@ -49,7 +49,7 @@ class Candidates:
                 raise InvalidDataError(
                     f"An alignment of row {source.row} with {len(source.status)} tokens meets the pivot's row {row} "
                     f"with {tokens}.",
-                    mend="Alignments must come from the same pivot representations: align the source again.",
+                    hint="Alignments must come from the same pivot representations: align the source again.",
                 )
 
 

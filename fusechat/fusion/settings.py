@@ -47,7 +47,7 @@ class FusionLossSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.lm_weight <= 1:
-            raise ConfigurationError(f"lmLossWeight is {self.lm_weight}.", mend="Give a weight between 0 and 1.")
+            raise ConfigurationError(f"lmLossWeight is {self.lm_weight}.", hint="Give a weight between 0 and 1.")
         TargetSettings(self.tail, self.temperature)
 
     @property
@@ -67,7 +67,7 @@ class DeepSpeedSettings:
         if not needed <= self.zero_stage <= 3:
             raise ConfigurationError(
                 f"offload {self.offload} does not go with zeroStage {self.zero_stage}.",
-                mend=f"Use zeroStage {needed} or more (3 at most), or less offload.",
+                hint=f"Use zeroStage {needed} or more (3 at most), or less offload.",
             )
 
 

@@ -38,12 +38,12 @@ class TargetSettings:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise ConfigurationError(f"temperature is {self.temperature}.", mend="Give a temperature above 0.")
+            raise ConfigurationError(f"temperature is {self.temperature}.", hint="Give a temperature above 0.")
         if self.temperature != 1 and self.tail is not Tail.RENORMALISE:
             raise ConfigurationError(
                 f"temperature {self.temperature} needs tail Renormalise: the mass outside the stored top-k "
                 "has no temperature.",
-                mend="Set temperature to 1, or tail to Renormalise.",
+                hint="Set temperature to 1, or tail to Renormalise.",
             )
 
 

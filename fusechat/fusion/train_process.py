@@ -37,7 +37,7 @@ class RankFailure:
     error: str
     """Class name of fusechat.errors, or of what escaped."""
     message: str
-    mend: str
+    hint: str
     unix_time: float
 
 
@@ -123,7 +123,7 @@ def leave_failure(work_directory: Path, error: Exception) -> int:
         exit_code=exit_code,
         error=type(error).__name__,
         message=error.message if isinstance(error, FuseChatError) else str(error),
-        mend=error.mend if isinstance(error, FuseChatError) else "",
+        hint=error.hint if isinstance(error, FuseChatError) else "",
         unix_time=time.time(),
     )
     directory = failures_directory(work_directory)

@@ -212,7 +212,7 @@ class FusionTrainer(Trainer):
             raise ConfigurationError(
                 f"Training diverged at step {record['step']}: loss {record['loss']}, gradient norm "
                 f"{record['grad_norm']}.",
-                mend="Lower learningRate or maxGradNorm, or raise warmupFraction; check that the pivot's weights are "
+                hint="Lower learningRate or maxGradNorm, or raise warmupFraction; check that the pivot's weights are "
                 "finite.",
             )
 

@@ -103,7 +103,7 @@ def _train(job: TrainingJob, store: CheckpointStore, progress: Progress, began: 
     if trainer.interrupted:
         raise InterruptedStageError(
             f"Stopped after step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint was saved.",
-            mend="Run it again to go on from there.",
+            hint="Run it again to go on from there.",
         )
     changed = save_target(
         model,

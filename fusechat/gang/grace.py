@@ -56,7 +56,7 @@ def grace_seconds() -> float | None:
     try:
         return max(float(text) - MARGIN_SECONDS, float(text) / 2)
     except ValueError as error:
-        raise UsageError(f"{GRACE} is {text!r}.", mend="Give a number of seconds.") from error
+        raise UsageError(f"{GRACE} is {text!r}.", hint="Give a number of seconds.") from error
 
 
 def kill_tree(process: int) -> None:

@@ -51,14 +51,14 @@ def _train_under_torchrun(job: TrainingJob, gang: Gang, progress: ShowProgress) 
     if limit.was_reached:
         raise InterruptedStageError(
             "Stopped; there was no time for a checkpoint, or no other node to make it with.",
-            mend="The next start goes on from the checkpoint before.",
+            hint="The next start goes on from the checkpoint before.",
         )
     if code:
-        mend = "If it happens again: lower microBatchSize, or give it more memory."
+        hint = "If it happens again: lower microBatchSize, or give it more memory."
         assert job.stop_file is not None
         # of several nodes another one may have been asked: all stop after the same step
         asked = gang.nodes > 1 or job.stop_file.exists()
-        raise failure(job.work_directory, code, of="training", when_killed=mend, asked=asked)
+        raise failure(job.work_directory, code, of="training", when_killed=hint, asked=asked)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def _lost_peer_explained() -> Iterator[None]:
         if not peer_is_gone(error):
             raise
         raise TemporaryError(
-            f"Another rank went away: {error}", mend="What is finished is kept; the next start makes the rest."
+            f"Another rank went away: {error}", hint="What is finished is kept; the next start makes the rest."
         ) from error
 
 

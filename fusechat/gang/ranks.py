@@ -78,6 +78,6 @@ def _run(command: list[str]) -> int:
 
 
 def _failure(directory: Path, code: int) -> Exception:
-    mend = "If it happens again: lower tokenBudget, or give it more memory."
+    hint = "If it happens again: lower tokenBudget, or give it more memory."
     # a stop that was asked for ends the waiting, and never comes here
-    return failure(directory, code, of="tensor-parallel model", when_killed=mend, asked=False)
+    return failure(directory, code, of="tensor-parallel model", when_killed=hint, asked=False)

@@ -46,7 +46,7 @@ def meet(gang: Gang, progress: ShowProgress) -> None:
         if now - seen > patience() or now - began > max(patience(), JOIN_SECONDS):
             raise TemporaryError(
                 f"Node {gang.node} waited {now - began:.0f} s for {gang.master}:{gang.port}: {sight.value}.",
-                mend="The gang is started again as a whole. If it persists: do all its pods run, and may they reach "
+                hint="The gang is started again as a whole. If it persists: do all its pods run, and may they reach "
                 "each other (NetworkPolicy, DNS)?",
             )
         progress(0, gang.nodes, "node", waitingFor=f"{gang.master}:{gang.port}", waited=round(now - began))
@@ -59,7 +59,7 @@ def patience() -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"{PATIENCE} is {text!r}.", mend="Give a number of seconds.") from error
+        raise UsageError(f"{PATIENCE} is {text!r}.", hint="Give a number of seconds.") from error
 
 
 def _resolves(gang: Gang) -> Sight:

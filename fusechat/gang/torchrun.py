@@ -97,7 +97,7 @@ def end_with_parent() -> None:
 
 
 def failure(work: Path, code: int, *, of: str, when_killed: str, asked: bool) -> FuseChatError:
-    """The error of the rank that failed first. `of` names the ranks; `when_killed` is the mend if none left word.
+    """The error of the rank that failed first. `of` names the ranks; `when_killed` is the hint if none left word.
 
     `asked`: whether anybody asked for a stop. If not, one rank's end is no interruption, which costs no attempt: a rank
     that is killed for its memory each time would be started for ever.
@@ -106,10 +106,10 @@ def failure(work: Path, code: int, *, of: str, when_killed: str, asked: bool) ->
 
     first = first_failure(work, asked=asked)
     if first is None:
-        return TemporaryError(f"A process of the {of} was killed (torchrun ended with {code}).", mend=when_killed)
+        return TemporaryError(f"A process of the {of} was killed (torchrun ended with {code}).", hint=when_killed)
     if first.error == InterruptedStageError.__name__:
-        return InterruptedStageError(first.message, mend=first.mend)
+        return InterruptedStageError(first.message, hint=first.hint)
     error = _BY_CODE.get(first.exit_code)
     if error is None:
         return FuseChatError(f"Rank {first.rank} of the {of} failed: {first.error}: {first.message}")
-    return error(f"Rank {first.rank} of the {of}: {first.message}", mend=first.mend)
+    return error(f"Rank {first.rank} of the {of}: {first.message}", hint=first.hint)

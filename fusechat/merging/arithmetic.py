@@ -46,5 +46,5 @@ def normalised(weights: Float64, normalize: bool) -> Float64:
         return weights
     total = weights.sum()
     if abs(total) < NEGLIGIBLE_DIVISOR:
-        raise ConfigurationError("weights sum to zero and cannot be normalised", mend="Set normalize to false.")
+        raise ConfigurationError("weights sum to zero and cannot be normalised", hint="Set normalize to false.")
     return np.asarray(weights / total)

@@ -72,7 +72,7 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         with local_errors(self.directory / tensor.file):
             data = _read_fully(self._descriptors[tensor.file], wanted, position)
         if len(data) != wanted:
-            raise InvalidDataError(f"{self.directory / tensor.file} ends inside tensor {name}", mend=_AGAIN)
+            raise InvalidDataError(f"{self.directory / tensor.file} ends inside tensor {name}", hint=_AGAIN)
         return np.frombuffer(data, dtype=tensor.kind.storage)
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         for file in _weight_files(self.directory, self.label):
             path = self.directory / file
             if not path.is_file():
-                raise MissingInputError(f"{self.label}: {path} is missing", mend=_AGAIN)
+                raise MissingInputError(f"{self.label}: {path} is missing", hint=_AGAIN)
             self._descriptors[file] = os.open(path, os.O_RDONLY)
             for tensor in _read_header(path, file):
                 if tensor.name in tensors:
@@ -124,7 +124,7 @@ def _weight_files(directory: Path, label: str) -> list[str]:
     found = "no weights" if not list(directory.glob("*.bin")) else "weights only as pickles (.bin)"
     raise MissingInputError(
         f"{label}: {directory} has {found}; {SINGLE_FILE} or {INDEX_FILE} is needed",
-        mend="Name a directory with config.json, tokenizer files and safetensors weights.",
+        hint="Name a directory with config.json, tokenizer files and safetensors weights.",
     )
 
 
@@ -134,7 +134,7 @@ def _indexed_files(index: Path, label: str) -> list[str]:
     except (ValueError, KeyError, AttributeError, TypeError):
         files = []
     if not files or any(Path(file).name != file for file in files):
-        raise InvalidDataError(f"{label}: {index} is no index of safetensors shards beside it", mend=_AGAIN)
+        raise InvalidDataError(f"{label}: {index} is no index of safetensors shards beside it", hint=_AGAIN)
     return files
 
 
@@ -150,7 +150,7 @@ def _read_header(path: Path, file: str) -> list[StoredTensor]:
         entries = sorted((name, entry) for name, entry in header.items() if name != "__metadata__")
         return [_stored_tensor(name, entry, file, 8 + length, size) for name, entry in entries]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidDataError(f"{path} is no complete safetensors file: {error}", mend=_AGAIN) from None
+        raise InvalidDataError(f"{path} is no complete safetensors file: {error}", hint=_AGAIN) from None
 
 
 def _stored_tensor(name: str, entry: Mapping[str, object], file: str, data: int, size: int) -> StoredTensor:
@@ -158,7 +158,7 @@ def _stored_tensor(name: str, entry: Mapping[str, object], file: str, data: int,
     if kind is None:
         raise InvalidDataError(
             f"{name} is stored as {entry['dtype']}, a quantised format that cannot be merged",
-            mend="Convert the model to BF16, F16 or F32 first.",
+            hint="Convert the model to BF16, F16 or F32 first.",
         )
     shape, span = _whole_numbers(entry["shape"]), _whole_numbers(entry["data_offsets"])
     begin, end = span

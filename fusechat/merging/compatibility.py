@@ -52,7 +52,7 @@ def check_compatible(pivot: Checkpoint, targets: Mapping[str, Checkpoint]) -> No
     if problems:
         raise ConfigurationError(
             "These targets cannot be merged into the pivot:\n" + "\n".join(problems),
-            mend="All targets must be fine-tuned copies of the pivot with its tokenizer.",
+            hint="All targets must be fine-tuned copies of the pivot with its tokenizer.",
         )
 
 
@@ -70,7 +70,7 @@ def read_config(model: Checkpoint) -> dict[str, Any]:
     if config.get("quantization_config"):
         raise ConfigurationError(
             f"{model.label}: its weights are quantised",
-            mend="Merge the model in BF16, F16 or F32, quantise the result.",
+            hint="Merge the model in BF16, F16 or F32, quantise the result.",
         )
     return config
 

@@ -82,7 +82,7 @@ def encode(values: Float64, kind: ElementType, *, tensor: str) -> Raw:
     if values.size and max(values.max(), -values.min()) > kind.largest:
         raise InvalidDataError(
             f"Merged values of {tensor} do not fit into {kind.name}",
-            mend="Save as Float32, or choose smaller weights.",
+            hint="Save as Float32, or choose smaller weights.",
         )
     if kind is FLOAT64:
         return values

@@ -74,7 +74,7 @@ def merge(
 
 def _check_output(output: Path) -> None:
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise UsageError(f"{output} exists and is not an empty directory", mend="Choose another output directory.")
+        raise UsageError(f"{output} exists and is not an empty directory", hint="Choose another output directory.")
 
 
 def _outputs(plan: MergePlan, save_dtype: SaveDtype) -> list[OutputTensor]:

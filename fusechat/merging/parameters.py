@@ -34,15 +34,15 @@ def checked(method: str, given: Mapping[str, object]) -> MergeMethodSpec:
     takes = MERGE_METHODS[method].takes
     for key in given:
         if key not in takes:
-            mend = f"Its parameters: {', '.join(takes) or 'none'}."
-            raise ConfigurationError(f"{method} has no parameter {key!r}", mend=mend)
+            hint = f"Its parameters: {', '.join(takes) or 'none'}."
+            raise ConfigurationError(f"{method} has no parameter {key!r}", hint=hint)
     values = {key: _as_in_a_job(fields.annotation_at((*_METHOD, key)), value) for key, value in given.items()}
     try:
         return MergeMethodSpec.model_validate({"name": "merge", "type": method, **values}, by_alias=True, by_name=False)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         message = f"{method}: {_sentence(detail)}"
-        raise ConfigurationError(message, mend=fields.description((*_METHOD, detail["loc"][0]))) from None
+        raise ConfigurationError(message, hint=fields.description((*_METHOD, detail["loc"][0]))) from None
 
 
 def formula_values(spec: MergeMethodSpec) -> dict[str, ParameterValue]:
@@ -54,7 +54,7 @@ def formula_values(spec: MergeMethodSpec) -> dict[str, ParameterValue]:
         value = getattr(spec, keyword)
         if value is None and key in method.required:
             message = f"{spec.type} needs the parameter {key}"
-            raise ConfigurationError(message, mend=fields.example((*_METHOD, key)))
+            raise ConfigurationError(message, hint=fields.example((*_METHOD, key)))
         if key in method.takes:
             values[keyword] = method.defaults.get(key) if value is None else _without_objects(value)
     return values

@@ -45,7 +45,7 @@ class Method:
             able = ", ".join(name for name, method in MERGE_METHODS.items() if method.merges(count))
             raise ConfigurationError(
                 f"{self.name} merges {self.described.wanted_targets} targets, not {count}",
-                mend=f"{count} can be merged by {able}." if able else "Name the targets to merge.",
+                hint=f"{count} can be merged by {able}." if able else "Name the targets to merge.",
             )
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, ParameterValue]:
@@ -63,7 +63,7 @@ def find_method(name: str) -> Method:
     for method in METHODS.values():
         if method.name.lower() == name.lower():
             return method
-    raise ConfigurationError(f"There is no merge method {name!r}", mend=f"Methods: {', '.join(METHODS)}.")
+    raise ConfigurationError(f"There is no merge method {name!r}", hint=f"Methods: {', '.join(METHODS)}.")
 
 
 def parse_parameters(method: Method, given: Mapping[str, str]) -> dict[str, object]:
@@ -86,4 +86,4 @@ def _check_names(weights: Mapping[str, float], targets: Sequence[str]) -> None:
     unknown, missing = sorted(set(weights) - set(targets)), sorted(set(targets) - set(weights))
     if unknown or missing:
         problems = [f"no target is named {name}" for name in unknown] + [f"{name} has no weight" for name in missing]
-        raise ConfigurationError(f"weights: {'; '.join(problems)}", mend=f"Targets: {', '.join(sorted(targets))}.")
+        raise ConfigurationError(f"weights: {'; '.join(problems)}", hint=f"Targets: {', '.join(sorted(targets))}.")

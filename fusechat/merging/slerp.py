@@ -42,7 +42,7 @@ def interpolation_at(t: Anchors, name: str, depth: float) -> float:
         if part in ("", "*") or part in name:
             return _anchored(values, depth)
     raise ConfigurationError(
-        f"SLERP: no entry of t matches the tensor {name}", mend="Add a last entry without a filter: {values: [0.5]}."
+        f"SLERP: no entry of t matches the tensor {name}", hint="Add a last entry without a filter: {values: [0.5]}."
     )
 
 

@@ -136,7 +136,7 @@ class CheckpointTensor:
         if not math.isfinite(values.sum()):  # quicker than asking each element; a sum hides neither NaN nor infinity
             raise InvalidDataError(
                 f"{checkpoint.label}: tensor {self.stored_name} holds NaN or infinity",
-                mend="Its training diverged or the file is damaged; leave this model out or make it again.",
+                hint="Its training diverged or the file is damaged; leave this model out or make it again.",
             )
         return values
 

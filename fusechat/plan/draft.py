@@ -56,7 +56,7 @@ class PlanDraft:
     ) -> PlannedStage[P, S]:
         """Plans a stage. It has a digest if everything its parameters name is `pinned` and all its inputs have one."""
         if name in self._by_name:
-            raise UsageError(f"Two stages are called {name}.", mend="Rename one of the models or methods.")
+            raise UsageError(f"Two stages are called {name}.", hint="Rename one of the models or methods.")
         roles = dict(inputs or {})
         digests = {role: self._by_name[stage].digest for role, stage in roles.items()}
         known = {role: digest for role, digest in digests.items() if digest is not None}

@@ -33,7 +33,7 @@ class Plan:
             if stage.name == name:
                 return stage
         names = ", ".join(stage.name for stage in self.stages)
-        raise UsageError(f"The plan has no stage {name!r}.", mend=f"Its stages: {names}.")
+        raise UsageError(f"The plan has no stage {name!r}.", hint=f"Its stages: {names}.")
 
     def upstream(self, name: str) -> tuple[PlannedStage, ...]:
         """That stage and every stage that it depends on, directly or not, in the plan's order."""
@@ -82,7 +82,7 @@ class Plan:
         if version != PLAN_FORMAT_VERSION:
             raise ConfigurationError(
                 f"The plan has format version {version}, this fusechat reads {PLAN_FORMAT_VERSION}.",
-                mend="Use the fusechat version (or worker image) that made the plan, or plan the job anew.",
+                hint="Use the fusechat version (or worker image) that made the plan, or plan the job anew.",
             )
         try:
             stages = tuple(_stage_from_json(stage) for stage in value["stages"])
@@ -96,7 +96,7 @@ _NOT_A_PLAN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 def _damaged(error: Exception) -> InvalidDataError:
     return InvalidDataError(
-        f"The plan document is damaged: it is no plan ({type(error).__name__}).", mend="Plan the job anew."
+        f"The plan document is damaged: it is no plan ({type(error).__name__}).", hint="Plan the job anew."
     )
 
 
@@ -118,7 +118,7 @@ def _stage_from_json(value: Mapping[str, Any]) -> PlannedStage:
     if kind is None:
         raise InvalidDataError(
             f"Stage {name} is of kind {value['kind']!r}; this fusechat knows {', '.join(KINDS)}.",
-            mend="Use the fusechat version (or worker image) that made the plan.",
+            hint="Use the fusechat version (or worker image) that made the plan.",
         )
     return PlannedStage(
         **{plain: value[plain] for plain in _PLAIN},

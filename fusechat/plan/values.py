@@ -35,7 +35,7 @@ def from_json(cls: type[T], form: Any, where: str) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "the whole"
-        raise InvalidDataError(f"{where}: {field}: {first['msg']}", mend="Plan the job again.") from error
+        raise InvalidDataError(f"{where}: {field}: {first['msg']}", hint="Plan the job again.") from error
     return value
 
 

@@ -23,7 +23,7 @@ def check_rendered_by(operator: str) -> None:
         raise ConfigurationError(
             f"The operator is of fusechat {version}, this worker image of {__version__}: formats of their plans and "
             f"messages differ ({' '.join(formats)}; {PLAN_FORMAT_VERSION} {MESSAGE_VERSION}).",
-            mend=matching_image(operator),
+            hint=matching_image(operator),
         )
 
 

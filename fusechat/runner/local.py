@@ -88,7 +88,7 @@ class LocalExecutor:
                 self._stop(state)
         if stopped:
             raise InterruptedStageError(
-                f"Stopped by {stopped.signal.name}.", mend="What was finished is kept; run the same command to go on."
+                f"Stopped by {stopped.signal.name}.", hint="What was finished is kept; run the same command to go on."
             )
         if state.failure:
             raise state.failure
@@ -139,7 +139,7 @@ class LocalExecutor:
             return True
         if state.repairs[result.name] >= MAX_REPAIRS:
             state.failure = StageFailedError(
-                f"Stage {result.name} was damaged again and again: {reason}", code=TEMPORARY, mend="Look at the disk."
+                f"Stage {result.name} was damaged again and again: {reason}", code=TEMPORARY, hint="Look at the disk."
             )
             return True
         self._observer.damaged(result, reason)
@@ -242,7 +242,7 @@ class LocalExecutor:
                 state.failure = state.failure or StageFailedError(
                     f"Every worker of stage {stage.name} ended well {attempts} times, but its output is not complete.",
                     code=TEMPORARY,
-                    mend="Run the same command again; if it persists, the storage loses files.",
+                    hint="Run the same command again; if it persists, the storage loses files.",
                 )
             state.waiting += tasks_of(stage)
 

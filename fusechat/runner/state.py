@@ -24,8 +24,8 @@ class Outcome:
 class StageFailedError(FuseChatError):
     """A stage failed for good; carries the stage's own exit code."""
 
-    def __init__(self, message: str, *, code: int, mend: str) -> None:
-        super().__init__(message, mend=mend)
+    def __init__(self, message: str, *, code: int, hint: str) -> None:
+        super().__init__(message, hint=hint)
         self.exit_code = code
 
 
@@ -74,5 +74,5 @@ def stage_failure(task: Task, code: int, child: Child) -> StageFailedError:
     return StageFailedError(
         f"Stage {task.label} {ended}.\n{last}",
         code=code if code > 0 else TemporaryError.exit_code,
-        mend=f"The whole log: {child.log.path}. What was finished is kept; run the same command when it is mended.",
+        hint=f"The whole log: {child.log.path}. What was finished is kept; run the same command when it is fixed.",
     )

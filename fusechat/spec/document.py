@@ -249,8 +249,8 @@ class _Reading:
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return value
 
-    def _problem(self, path: Path, message: str, mend: str, line: int) -> None:
-        self.problems.append(SpecProblem(dotted(path), message, mend, line))
+    def _problem(self, path: Path, message: str, hint: str, line: int) -> None:
+        self.problems.append(SpecProblem(dotted(path), message, hint, line))
 
 
 def _line(node: yaml.Node) -> int:

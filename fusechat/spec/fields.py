@@ -43,7 +43,7 @@ def description(path: Path) -> str:
 
 
 def example(path: Path) -> str:
-    """The mend for a field that is missing: as one would write it, or what it means."""
+    """The hint for a field that is missing: as one would write it, or what it means."""
     info = field_at(path)
     if info is None or not info.examples:
         return f"Add `{path[-1]}`. {description(path)}".rstrip()

@@ -60,7 +60,7 @@ def nearest(word: str, candidates: Sequence[str]) -> tuple[str, ...]:
 
 
 def unknown_key(key: str, model: type[SpecObject]) -> tuple[str, str, tuple[str, ...]]:
-    """Message, mend and the sibling keys suggested, for a key that `model` does not have."""
+    """Message, hint and the sibling keys suggested, for a key that `model` does not have."""
     feature = unsupported(key)
     if feature:
         return f"{feature}: not in v1alpha1", INSTEAD[feature], ()

@@ -53,7 +53,7 @@ def parse_job(text: str, file: str, *, rules: Sequence[Rule] = RULES) -> FuseJob
 def broken_on_a_cluster(job: FuseJob) -> list[SpecProblem]:
     """What a cluster would refuse of a job that is valid on a laptop."""
     found = [broken for rule in CLUSTER_RULES for broken in rule.check(job.spec)]
-    return [SpecProblem(dotted(broken.path), broken.message, broken.mend) for broken in found]
+    return [SpecProblem(dotted(broken.path), broken.message, broken.hint) for broken in found]
 
 
 def validated(document: Document, file: str = "", *, rules: Sequence[Rule] = RULES) -> FuseJob:
@@ -84,7 +84,7 @@ def _broken_beside(value: Any, document: Document, meant: Collection[Keys], rule
 
 
 def _problem(broken: Broken, document: Document) -> SpecProblem:
-    return SpecProblem(dotted(broken.path), broken.message, broken.mend, document.line(broken.path))
+    return SpecProblem(dotted(broken.path), broken.message, broken.hint, document.line(broken.path))
 
 
 def _spec_error(problems: Sequence[SpecProblem], file: str) -> SpecError:
@@ -95,11 +95,11 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: there is no such job file", mend="Give the path of a FuseJob.") from error
+        raise MissingInputError(f"{path}: there is no such job file", hint="Give the path of a FuseJob.") from error
     except IsADirectoryError as error:
-        raise MissingInputError(f"{path}: is a directory", mend="Give the path of a FuseJob in it.") from error
+        raise MissingInputError(f"{path}: is a directory", hint="Give the path of a FuseJob in it.") from error
     except PermissionError as error:
-        raise NoPermissionError(f"{path}: may not be read", mend="Check the file's permissions.") from error
+        raise NoPermissionError(f"{path}: may not be read", hint="Check the file's permissions.") from error
     except UnicodeDecodeError as error:
         raise SpecError([SpecProblem("", "is not UTF-8 text", "Save the file as UTF-8.")], file=str(path)) from error
 
@@ -118,8 +118,8 @@ def _not_one_job(documents: list[Document], jobs: list[Document]) -> SpecProblem
     if jobs:
         lines = ", ".join(str(job.line(())) for job in jobs)
         return SpecProblem("", f"holds {len(jobs)} FuseJobs, in lines {lines}", "Keep one a file.", jobs[1].line(()))
-    mend = f"A job begins with `apiVersion: {API_VERSION}` and `kind: {KIND}`."
-    return SpecProblem("", f"holds no {KIND}" if documents else "is empty", mend, 1)
+    hint = f"A job begins with `apiVersion: {API_VERSION}` and `kind: {KIND}`."
+    return SpecProblem("", f"holds no {KIND}" if documents else "is empty", hint, 1)
 
 
 def _as_the_cluster_prunes(value: Any, path: Keys = ()) -> Any:

@@ -83,8 +83,8 @@ class Mistakes:
     def _problem(self, path: Path, detail: ErrorDetails) -> SpecProblem | None:
         if detail["type"] == "missing" and path in self.suggested:
             return None
-        message, mend = self._sentences(path, detail)
-        return SpecProblem(dotted(path), message, mend, self.document.line(path))
+        message, hint = self._sentences(path, detail)
+        return SpecProblem(dotted(path), message, hint, self.document.line(path))
 
     def _sentences(self, path: Path, detail: ErrorDetails) -> tuple[str, str]:
         kind = detail["type"]
@@ -103,9 +103,9 @@ class Mistakes:
     def _unknown_key(self, path: Path) -> tuple[str, str]:
         model = fields.object_at(path[:-1])
         assert model is not None, f"pydantic refused a key where the API has no object: {path}"
-        message, mend, siblings = unknown_key(str(path[-1]), model)
+        message, hint, siblings = unknown_key(str(path[-1]), model)
         self.suggested.update((*path[:-1], sibling) for sibling in siblings)
-        return message, mend
+        return message, hint
 
 
 def _example(key: str) -> str:
@@ -136,7 +136,7 @@ def _not_a_number(word: str) -> Callable[[Path, Any, Mapping[str, Any]], tuple[s
 
 
 def _number_from_text(path: Path, text: str) -> str:
-    """The mend for a number in quotes or with a unit."""
+    """The hint for a number in quotes or with a unit."""
     found = re.fullmatch(r"\s*([-+]?[0-9][0-9_,]*\.?[0-9]*(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z%/]*)\s*", text)
     if not found:
         return fields.description(path)
@@ -236,8 +236,8 @@ def _choices(path: Path) -> tuple[str, ...]:
 
 
 def _wrong_pattern(_: Path, value: Any, context: Mapping[str, Any]) -> tuple[str, str]:
-    message, mend = PATTERNS[context["pattern"]]
-    return f"`{value}` {message}", mend
+    message, hint = PATTERNS[context["pattern"]]
+    return f"`{value}` {message}", hint
 
 
 def _length(relation: str, name: str, thing: str) -> Callable[[Path, Any, Mapping[str, Any]], tuple[str, str]]:

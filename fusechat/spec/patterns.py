@@ -46,4 +46,4 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
     _pattern(MountPath): ("is no absolute path", "Begin with / and leave colons out."),
     _pattern(StagePattern): ("is no pattern of stage names", "For example: `fuse-solar`, `extract-*`, `*`."),
 }
-"""Pattern -> what is wrong with a text that does not match, and the mend."""
+"""Pattern -> what is wrong with a text that does not match, and the hint."""

@@ -20,7 +20,7 @@ from fusechat.spec.job import API_VERSION, KIND, FuseJob, FuseJobSpec
 from fusechat.spec.rules import Broken, Rule
 
 ROUNDS = 8
-"""Each round mends one level of nesting."""
+"""Each round repairs one level of nesting."""
 
 _MODEL = {"uri": "file:placeholder"}
 PLACEHOLDERS: Mapping[str, Any] = {
@@ -66,7 +66,7 @@ def repaired(value: Any, meant: Collection[Path] = ()) -> Repaired | None:
         try:
             return Repaired(FuseJob.model_validate(document, by_alias=True, by_name=False).spec, tuple(changed))
         except ValidationError as error:
-            changed += _mended(document, error)
+            changed += _repaired_places(document, error)
     return None
 
 
@@ -84,17 +84,17 @@ def _other_entry(changed: Path, broken: Path) -> bool:
     return False
 
 
-def _mended(document: dict[str, Any], error: ValidationError) -> list[Path]:
-    """Mends every reported place, last list entries first so that indices stay true; what was changed."""
+def _repaired_places(document: dict[str, Any], error: ValidationError) -> list[Path]:
+    """Repairs every reported place, last list entries first so that indices stay true; what was changed."""
     paths = {_in_document(document, detail) for detail in error.errors(include_url=False)}
     changed = sorted(paths, key=lambda path: [f"{part:>9}" for part in path], reverse=True)
     for path in changed:
-        _mend(document, path)
+        _repair(document, path)
     return changed
 
 
 def _in_document(document: dict[str, Any], detail: ErrorDetails) -> Path:
-    """Where to mend: without the names of union members and keys that pydantic appends."""
+    """Where to repair: without the names of union members and keys that pydantic appends."""
     path: Path = tuple(detail["loc"])
     if detail["type"] == "missing":
         return path
@@ -114,8 +114,8 @@ def _exists(container: Any, path: Path) -> bool:
     return True
 
 
-def _mend(document: dict[str, Any], path: Path) -> None:
-    """Replaces what is required, removes what is not."""
+def _repair(document: dict[str, Any], path: Path) -> None:
+    """Replaces what is required, removes what is not; with a required field that has no stand-in, what holds it."""
     if not path or not _exists(document, path[:-1]):
         return
     container: Any = document
@@ -123,7 +123,10 @@ def _mend(document: dict[str, Any], path: Path) -> None:
         container = container[part]
     info, last = fields.field_at(path), path[-1]
     if isinstance(last, str) and info is not None and info.is_required():
-        container[last] = _placeholder(path)
+        if last in PLACEHOLDERS or last == "name":
+            container[last] = _placeholder(path)
+        else:
+            _repair(document, path[:-1])
     elif _exists(container, (last,)):
         del container[last]
 

@@ -69,7 +69,7 @@ def document_digest(file: Path) -> str:
         document["metadata"].pop("namespace", None)
         return hashlib.sha256(canonical_json(document)).hexdigest()[:DIGEST_DIGITS]
     except FileNotFoundError as error:
-        raise MissingInputError(f"{file}: there is no such job file.", mend="The operator mounts it there.") from error
+        raise MissingInputError(f"{file}: there is no such job file.", hint="The operator mounts it there.") from error
     except (ValueError, KeyError, TypeError, AttributeError):
         return ""
 
@@ -116,5 +116,5 @@ def _other_version_explained() -> Iterator[None]:
     try:
         yield
     except SpecError as error:
-        error.mend = f"If these are no mistakes, operator and worker image differ. {matching_image(operator)}"
+        error.hint = f"If these are no mistakes, operator and worker image differ. {matching_image(operator)}"
         raise

@@ -156,7 +156,7 @@ def _read_piece(context: Context, part: Part) -> ModelEvaluation:
     if file_entry(path, "").sha256 != file.sha256:
         reason = f"{context.directory.uri}/{file.path} was altered"
         context.directory.withdraw_parts([file.path], reason)
-        raise TemporaryError(reason, mend="The next attempt measures it again.")
+        raise TemporaryError(reason, hint="The next attempt measures it again.")
     return read_evaluation(path, context.stage.subject)
 
 

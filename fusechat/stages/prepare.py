@@ -220,7 +220,7 @@ def _check(statistics: Statistics, settings: PrepareSettings) -> None:
     """InvalidDataError for an empty dataset, or when more than `maxDroppedFraction` of it was dropped."""
     uri, dropped = settings.location.uri, sum(statistics.dropped.values())
     if not statistics.read:
-        raise InvalidDataError(f"The dataset {uri} is empty.", mend="Name files that hold at least one row.")
+        raise InvalidDataError(f"The dataset {uri} is empty.", hint="Name files that hold at least one row.")
     unusable = dropped - sum(statistics.dropped[reason] for reason in _ON_PURPOSE)
     limit = settings.max_dropped_fraction
     all_masked = not statistics.kept and statistics.dropped[Reason.ALL_MASKED]
@@ -232,7 +232,7 @@ def _check(statistics: Statistics, settings: PrepareSettings) -> None:
         raise InvalidDataError(
             f"{dropped if all_masked else unusable} of {statistics.read} rows of {uri} cannot be used, more than "
             f"spec.dataset.maxDroppedFraction ({limit:g}) allows: {reasons}.",
-            mend="Mend the rows, set spec.dataset.format if it was guessed wrong, or raise maxDroppedFraction.",
+            hint="Mend the rows, set spec.dataset.format if it was guessed wrong, or raise maxDroppedFraction.",
         )
 
 

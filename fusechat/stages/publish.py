@@ -117,7 +117,7 @@ class _Destination:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidDataError(
                 f"{self.storage.uri}/{RECORD} is there and was not written by fusechat.",
-                mend="Publish to a place of its own, or remove that file.",
+                hint="Publish to a place of its own, or remove that file.",
             ) from error
 
     def _write(self) -> None:

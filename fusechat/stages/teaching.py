@@ -55,7 +55,7 @@ class ReadingLimit:
             raise InvalidDataError(
                 f"{self.model} cannot read {self.summary}: more than spec.dataset.maxDroppedFraction "
                 f"({self.allowed:g}) allows.",
-                mend=f"Set model.chatTemplate of {self.model} to one that takes these conversations, or "
+                hint=f"Set model.chatTemplate of {self.model} to one that takes these conversations, or "
                 "alignment.template: Pivot; change the rows; or raise maxDroppedFraction if the rest is enough.",
             )
 
@@ -107,6 +107,6 @@ class Teaching:
                 f"spec.alignment.minTeachingFraction ({least:g}): {self.unread} it could not read, in "
                 f"{self.not_finite} its logits are not finite, in {self.unaligned} no token of it begins where one of "
                 "the pivot does.",
-                mend=f"See what extract-{source} dropped; set its model.chatTemplate or dtype, leave it out, or lower "
+                hint=f"See what extract-{source} dropped; set its model.chatTemplate or dtype, leave it out, or lower "
                 "minTeachingFraction.",
             )

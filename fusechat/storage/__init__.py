@@ -42,4 +42,4 @@ def open_storage(uri: str, s3: S3Settings | None = None) -> Storage:
         return S3Storage(uri, s3 or S3Settings())
     if scheme == "file":
         return LocalStorage(local_directory(uri))
-    raise UsageError(f"{uri} is no storage", mend="Use file:///directory, a plain path, or s3://bucket/prefix.")
+    raise UsageError(f"{uri} is no storage", hint="Use file:///directory, a plain path, or s3://bucket/prefix.")

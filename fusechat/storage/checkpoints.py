@@ -218,7 +218,7 @@ class Checkpoints:
         raise DamagedInputError(
             f"damaged checkpoint of stage {self._stage}: {reason}",
             stage=self._stage,
-            mend="It is set aside; the next start goes on from the checkpoint before it.",
+            hint="It is set aside; the next start goes on from the checkpoint before it.",
         )
 
     def _read(self, key: str) -> bytes | None:

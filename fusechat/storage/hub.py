@@ -64,11 +64,11 @@ def parse(uri: str, kind: InputKind, revision: str | None) -> HubLocation:
     match = _URI.fullmatch(uri.rstrip("/"))
     if match is None:
         raise UsageError(
-            f"{uri} is no hub URI", mend="Write hf://org/name, hf://org/name@revision or hf://datasets/org/name."
+            f"{uri} is no hub URI", hint="Write hf://org/name, hf://org/name@revision or hf://datasets/org/name."
         )
     in_uri = unquote(match["revision"]) if match["revision"] else None
     if revision is not None and in_uri not in (None, revision):
-        raise ConfigurationError(f"{uri} is not of revision {revision}", mend="Name the revision once.")
+        raise ConfigurationError(f"{uri} is not of revision {revision}", hint="Name the revision once.")
     named: dict[str | None, InputKind] = {"datasets/": "dataset", "models/": "model", None: kind}
     return HubLocation(match["repo"], named[match["kind"]], revision or in_uri or "main", match["path"] or "")
 
@@ -143,20 +143,20 @@ def _answered(error: HfHubHTTPError, location: HubLocation) -> FuseChatError:
     status = error.response.status_code
     page = f"{_api().endpoint}/{'datasets/' if location.kind == 'dataset' else ''}{location.repo}"
     if isinstance(error, hub.GatedRepoError):
-        mend = f"Accept its licence at {page}, then set HF_TOKEN (spec.hub.tokenSecretRef on a cluster) to your token."
-        return NoPermissionError(f"{location.uri} is gated", mend=mend)
+        hint = f"Accept its licence at {page}, then set HF_TOKEN (spec.hub.tokenSecretRef on a cluster) to your token."
+        return NoPermissionError(f"{location.uri} is gated", hint=hint)
     if isinstance(error, hub.RepositoryNotFoundError):
-        return MissingInputError(f"{location.uri}: no such {location.kind} at {_api().endpoint}", mend=_NO_SUCH_REPO)
+        return MissingInputError(f"{location.uri}: no such {location.kind} at {_api().endpoint}", hint=_NO_SUCH_REPO)
     if isinstance(error, hub.RevisionNotFoundError):
         return MissingInputError(f"{location.uri}: {location.repo} has no revision {location.revision}")
     if isinstance(error, hub.EntryNotFoundError):
         return MissingInputError(f"{location.uri} does not exist")
     if isinstance(error, hub.DisabledRepoError) or status in _REFUSED:
         return NoPermissionError(
-            f"{location.uri}: refused ({status})", mend=f"Check HF_TOKEN, and whether {page} is open to it."
+            f"{location.uri}: refused ({status})", hint=f"Check HF_TOKEN, and whether {page} is open to it."
         )
     if status >= 500 or status in _PASSING:
-        return TemporaryError(f"{location.uri}: the hub answered {status}", mend="Run the same command again later.")
+        return TemporaryError(f"{location.uri}: the hub answered {status}", hint="Run the same command again later.")
     return ConfigurationError(f"{location.uri}: the hub answered {status}: {error.server_message or error}")
 
 
@@ -164,7 +164,7 @@ def _unreachable(location: HubLocation, error: BaseException) -> TemporaryError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return TemporaryError(
         f"{location.uri}: cannot reach {_api().endpoint}: {reason}",
-        mend="Check the network, HF_ENDPOINT and HF_HUB_OFFLINE; what is downloaded already is kept.",
+        hint="Check the network, HF_ENDPOINT and HF_HUB_OFFLINE; what is downloaded already is kept.",
     )
 
 

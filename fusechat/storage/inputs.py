@@ -141,7 +141,7 @@ def nothing_found(uri: str, patterns: Sequence[str]) -> MissingInputError:
 def _changed(path: Path, finding: str) -> InvalidDataError:
     return InvalidDataError(
         f"{path} is not what it was when the plan was made: it {finding}",
-        mend="Plan and run again, with the file as it is now; or remove the damaged copy.",
+        hint="Plan and run again, with the file as it is now; or remove the damaged copy.",
     )
 
 
@@ -160,7 +160,7 @@ _IDENTITIES: dict[str, Callable[[Path], str]] = {"sha256": _sha256_identity, "bl
 
 def _check_no_revision(uri: str, revision: str | None) -> None:
     if revision is not None:
-        raise ConfigurationError(f"{uri} has no revisions, but revision {revision!r} is set", mend="Remove revision.")
+        raise ConfigurationError(f"{uri} has no revisions, but revision {revision!r} is set", hint="Remove revision.")
 
 
 def _local_files(uri: str, patterns: Sequence[str]) -> list[InputFile]:

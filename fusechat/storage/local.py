@@ -40,7 +40,7 @@ def local_directory(uri: str) -> Path:
         return Path(os.path.abspath(Path(uri).expanduser()))  # noqa: PTH100  (resolve() would follow symbolic links)
     path = unquote(uri.removeprefix("file://").removeprefix("localhost"))
     if not uri.startswith("file://") or not path.startswith("/"):
-        raise UsageError(f"{uri} is no file URI", mend="Write file:///absolute/path, or a plain path.")
+        raise UsageError(f"{uri} is no file URI", hint="Write file:///absolute/path, or a plain path.")
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
@@ -152,17 +152,17 @@ def local_errors(path: Path) -> Iterator[None]:
 def _named(error: OSError, path: Path) -> FuseChatError:
     reason = error.strerror or str(error)
     if error.errno in _FULL:
-        mend = (
+        hint = (
             "Free some space there, then run the same command again: everything finished is kept and is not made again."
         )
-        return TemporaryError(f"no room to write {path}: {reason}", mend=mend)
+        return TemporaryError(f"no room to write {path}: {reason}", hint=hint)
     if error.errno in _REFUSED:
-        return NoPermissionError(f"{path}: {reason}", mend="Give this user the right to it, or choose another place.")
+        return NoPermissionError(f"{path}: {reason}", hint="Give this user the right to it, or choose another place.")
     if error.errno == errno.ENOENT:
         return MissingInputError(f"{path} does not exist")
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, *_NO_HARD_LINKS):
-        return ConfigurationError(f"{path} cannot be used: {reason}", mend="Choose another storage directory.")
-    return TemporaryError(f"{path}: {reason}", mend="Run the same command again; if it persists, look at the disk.")
+        return ConfigurationError(f"{path} cannot be used: {reason}", hint="Choose another storage directory.")
+    return TemporaryError(f"{path}: {reason}", hint="Run the same command again; if it persists, look at the disk.")
 
 
 @contextmanager
@@ -194,7 +194,7 @@ def publish(unfinished: Path, path: Path, *, if_absent: bool) -> bool:
             if error.errno in _NO_HARD_LINKS:
                 raise ConfigurationError(
                     f"the file system of {path} has no hard links, so two writers could not be told apart",
-                    mend="Put the storage on a local disk, NFS or S3.",
+                    hint="Put the storage on a local disk, NFS or S3.",
                 ) from error
             raise
     else:

@@ -146,7 +146,7 @@ class StageDirectory:
         if (manifest.kind, manifest.digest) != (self.kind, self.digest):
             raise InvalidDataError(
                 f"is of stage {manifest.kind} {manifest.digest}, expected {self.kind} {self.digest}",
-                mend="Somebody moved stage directories by hand; move them back or remove this one.",
+                hint="Somebody moved stage directories by hand; move them back or remove this one.",
             )
         return manifest
 

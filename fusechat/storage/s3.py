@@ -37,7 +37,7 @@ class S3Storage:
     def __init__(self, uri: str, settings: S3Settings) -> None:
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         if not uri.startswith("s3://") or not bucket:
-            raise UsageError(f"{uri} is no S3 URI", mend="Write s3://bucket or s3://bucket/prefix.")
+            raise UsageError(f"{uri} is no S3 URI", hint="Write s3://bucket or s3://bucket/prefix.")
         self.bucket = bucket
         self.prefix = prefix.strip("/")
         self.settings = settings
@@ -163,7 +163,7 @@ class S3Storage:
                 if status == _NOT_IMPLEMENTED:
                     raise ConfigurationError(
                         f"{self.uri}: the service cannot write conditionally ({code}), so two writers may collide",
-                        mend="Use a service, or a version of it, that supports PutObject with If-None-Match.",
+                        hint="Use a service, or a version of it, that supports PutObject with If-None-Match.",
                     ) from error
                 if status != _CONFLICT:
                     raise

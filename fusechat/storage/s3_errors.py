@@ -42,7 +42,7 @@ def s3_errors(where: str, endpoint: str | None) -> Iterator[None]:
         # botocore checks the endpoint's form with a bare ValueError
         if "endpoint" not in str(error).lower():
             raise
-        raise ConfigurationError(f"{where}: {error}", mend="Write the endpoint as https://host[:port].") from error
+        raise ConfigurationError(f"{where}: {error}", hint="Write the endpoint as https://host[:port].") from error
 
 
 def status_and_code(error: ClientError) -> tuple[int, str]:
@@ -60,16 +60,16 @@ def _answered(error: ClientError, where: str) -> FuseChatError:
     status, code = status_and_code(error)
     message = f"{where}: {code}: {error.response.get('Error', {}).get('Message', '')}".rstrip(": ")
     if code == "NoSuchBucket":
-        return MissingInputError(message, mend="Create the bucket, or correct the storage URI or its region.")
+        return MissingInputError(message, hint="Create the bucket, or correct the storage URI or its region.")
     if status == 404:
         return MissingInputError(f"{where} does not exist")
     if code in _CLOCK_CODES:
-        return NoPermissionError(message, mend="Set this machine's clock.")
+        return NoPermissionError(message, hint="Set this machine's clock.")
     if code in _BUSY_CODES or status >= 500 or status in _BUSY_STATUS:
-        return TemporaryError(message, mend="Run the same command again; everything finished is kept.")
+        return TemporaryError(message, hint="Run the same command again; everything finished is kept.")
     if code in _REFUSED_CODES or status in (401, 403):
-        return NoPermissionError(message, mend=_CREDENTIALS)
-    return ConfigurationError(message, mend="Check the bucket's name, the region and the endpoint.")
+        return NoPermissionError(message, hint=_CREDENTIALS)
+    return ConfigurationError(message, hint="Check the bucket's name, the region and the endpoint.")
 
 
 def _unanswered(error: Exception, where: str, endpoint: str | None) -> FuseChatError:
@@ -84,10 +84,10 @@ def _unanswered(error: Exception, where: str, endpoint: str | None) -> FuseChatE
         boto.SSOError,
     )
     if isinstance(error, refused):
-        return NoPermissionError(message, mend=_CREDENTIALS)
+        return NoPermissionError(message, hint=_CREDENTIALS)
     if isinstance(error, boto.SSLError):
-        mend = "Name the certificate authority in AWS_CA_BUNDLE, or correct the endpoint."
-        return ConfigurationError(message, mend=mend)
+        hint = "Name the certificate authority in AWS_CA_BUNDLE, or correct the endpoint."
+        return ConfigurationError(message, hint=hint)
     passing = (
         boto.ConnectionError,
         boto.HTTPClientError,
@@ -96,6 +96,6 @@ def _unanswered(error: Exception, where: str, endpoint: str | None) -> FuseChatE
         boto.MetadataRetrievalError,
     )
     if isinstance(error, passing):
-        mend = f"Check that {endpoint or 'the service'} can be reached, then run the same command again."
-        return TemporaryError(message, mend=mend)
-    return ConfigurationError(message, mend="Check the storage URI, the profile and the region.")
+        hint = f"Check that {endpoint or 'the service'} can be reached, then run the same command again."
+        return TemporaryError(message, hint=hint)
+    return ConfigurationError(message, hint="Check the storage URI, the profile and the region.")

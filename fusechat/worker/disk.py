@@ -27,7 +27,7 @@ def full_disk_explained() -> Iterator[None]:
         place = getattr(error, "filename", None) or f"a disk (temporary files are in {tempfile.gettempdir()})"
         raise TemporaryError(
             f"No room to write {place}: {error}",
-            mend="Free some space there (TMPDIR chooses another place for temporary files), then run the same command "
+            hint="Free some space there (TMPDIR chooses another place for temporary files), then run the same command "
             "again: everything finished is kept.",
         ) from error
 

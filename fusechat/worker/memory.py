@@ -24,7 +24,7 @@ def lack_of_memory_explained() -> Iterator[None]:
         first = str(error).strip().partition("\n")[0]
         raise AcceleratorOutOfMemoryError(
             f"The process ran out of memory: {first or type(error).__name__}",
-            mend="Give the stage more memory (resources in spec.podTemplateOverrides), or lower tokenBudget or "
+            hint="Give the stage more memory (resources in spec.podTemplateOverrides), or lower tokenBudget or "
             "microBatchSize.",
         ) from error
 

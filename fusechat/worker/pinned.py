@@ -80,7 +80,7 @@ def _check_nothing_added(uri: str, pinned: Sequence[PinnedFile], chosen: Sequenc
 def _changed(uri: str, path: str, finding: str) -> InvalidDataError:
     return InvalidDataError(
         f"{path} of {uri} is not what it was when the plan was made: {finding}.",
-        mend="Run the job again: it is planned with the files as they are now.",
+        hint="Run the job again: it is planned with the files as they are now.",
     )
 
 

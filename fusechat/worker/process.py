@@ -79,7 +79,7 @@ def open_plan(plan_uri: str) -> tuple[Storage, Plan]:
     root, separator, document = plan_uri.rpartition("/plans/")
     if not separator or not document.endswith(".json"):
         raise UsageError(
-            f"{plan_uri} is no plan.", mend="Give the URI that `fusechat plan` prints: STORAGE/plans/DIGEST.json"
+            f"{plan_uri} is no plan.", hint="Give the URI that `fusechat plan` prints: STORAGE/plans/DIGEST.json"
         )
     storage = open_storage(root)
     data = storage.read(f"plans/{document}")
@@ -87,7 +87,7 @@ def open_plan(plan_uri: str) -> tuple[Storage, Plan]:
         raise DamagedInputError(
             f"The plan {plan_uri} is damaged: its {len(data)} bytes are not those it is named after.",
             stage="prepare",
-            mend="`fusechat run` with the job's file writes it again; on a cluster its prepare pod does.",
+            hint="`fusechat run` with the job's file writes it again; on a cluster its prepare pod does.",
         )
     return storage, Plan.from_bytes(data)
 
@@ -120,7 +120,7 @@ def terminate_as_interrupt() -> Iterator[None]:
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise InterruptedStageError(
-            f"Stopped by {signal.Signals(number).name}.", mend="What was finished is kept; run it again to go on."
+            f"Stopped by {signal.Signals(number).name}.", hint="What was finished is kept; run it again to go on."
         )
 
     before = {number: signal.signal(number, interrupt) for number in _STOPPING}

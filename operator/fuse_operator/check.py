@@ -65,8 +65,8 @@ def _resource(connection: Connection) -> Finding:
     try:
         served = {each["name"] for each in connection.read(resource.base, seconds=_SECONDS)["resources"]}
     except ApiError as error:
-        mend = "Apply crds/fusejobs.fusechat.dev.yaml, or install the chart with crds.install=true."
-        return Finding(subject, f"{error}. {mend}")
+        hint = "Apply crds/fusejobs.fusechat.dev.yaml, or install the chart with crds.install=true."
+        return Finding(subject, f"{error}. {hint}")
     missing = {resource.plural, f"{resource.plural}/status"} - served
     return Finding(subject, f"{resource.api_version} has no {', '.join(sorted(missing))}" if missing else "")
 

@@ -35,7 +35,7 @@ def load(connections: int = 16) -> Any:
     except (kubernetes.config.ConfigException, OSError) as error:
         raise ConfigurationError(
             f"No way to reach a cluster was found: {error}",
-            mend="In a pod, let it have a service account token; elsewhere set KUBECONFIG to a file of yours.",
+            hint="In a pod, let it have a service account token; elsewhere set KUBECONFIG to a file of yours.",
         ) from error
     configuration.retries = False
     configuration.connection_pool_maxsize = connections

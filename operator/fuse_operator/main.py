@@ -95,7 +95,7 @@ def _serve(settings: OperatorSettings) -> int:
 def settings_of(options: argparse.Namespace) -> OperatorSettings:
     """Settings of parsed options. UsageError or ConfigurationError where they do not fit together."""
     if not options.worker_image:
-        raise UsageError("--worker-image is missing.", mend="Name the image in which stages run, as the chart does.")
+        raise UsageError("--worker-image is missing.", hint="Name the image in which stages run, as the chart does.")
     worker = WorkerSettings(
         image=options.worker_image,
         image_pull_policy=options.worker_image_pull_policy,
@@ -194,7 +194,7 @@ class _Parser(argparse.ArgumentParser):
     """Mistakes are ours to tell, with our exit code."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}.", mend="`fusechat-operator run --help` explains every option.")
+        raise UsageError(f"{message}.", hint="`fusechat-operator run --help` explains every option.")
 
 
 class _Options:
@@ -255,7 +255,7 @@ def _own_namespace() -> str:
         return _NAMESPACE_FILE.read_text().strip()
     except OSError as error:
         raise ConfigurationError(
-            "The namespace of the Lease is not known outside a pod.", mend="Name it with --lease-namespace."
+            "The namespace of the Lease is not known outside a pod.", hint="Name it with --lease-namespace."
         ) from error
 
 

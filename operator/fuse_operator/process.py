@@ -169,7 +169,7 @@ class OperatorProcess:
             except OSError as error:
                 raise ConfigurationError(
                     f"The {what} server cannot listen on {address.host}:{address.port}: {error.strerror}.",
-                    mend=f"Choose another with --{what}-address.",
+                    hint=f"Choose another with --{what}-address.",
                 ) from error
 
     def _waiting(self) -> float:
@@ -187,7 +187,7 @@ class OperatorProcess:
             except ApiError as error:
                 if error.code in (401, 403):
                     raise NoPermissionError(
-                        error.message, mend="Is the operator's role bound to its account?"
+                        error.message, hint="Is the operator's role bound to its account?"
                     ) from error
                 _log.error("waiting for the API server", extra=fields(reason=str(error)))
             time.sleep(_WARM_UP_SECONDS)

@@ -27,7 +27,7 @@ class LeaseSettings:
         if not self.lease_seconds > self.renew_seconds > 1.2 * self.retry_seconds or self.retry_seconds < 1:
             raise ConfigurationError(
                 f"Lease times of {self.lease_seconds} s, {self.renew_seconds} s and {self.retry_seconds} s do not fit.",
-                mend="The lease must last longer than the renew deadline, and that longer than 1.2 retry periods.",
+                hint="The lease must last longer than the renew deadline, and that longer than 1.2 retry periods.",
             )
 
     @property

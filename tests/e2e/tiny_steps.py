@@ -1,6 +1,6 @@
 """Fixtures: the FuseJob `tiny`, carried on step by step by whoever needs a step, so that each stage runs once.
 
-It cannot be scheduled, is mended, suspended and resumed, runs out of memory, is mended, gets another source, is
+It cannot be scheduled, is fixed, suspended and resumed, runs out of memory, is fixed, gets another source, is
 deleted, is applied again, and goes when its time to live is over.
 """
 

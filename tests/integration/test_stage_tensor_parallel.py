@@ -142,7 +142,7 @@ def test_the_stage_fails_with_the_ranks_own_error(inputs: Path, tmp_path: Path) 
     with pytest.raises(ConfigurationError, match=r"Rank \d of the tensor-parallel model: .* 2 accelerators") as failed:
         extract.run(job.context("extract-b", accelerators=2))
     assert failed.value.exit_code == 78
-    assert "gpusPerWorker" in failed.value.mend
+    assert "gpusPerWorker" in failed.value.hint
     assert job.context("extract-b", accelerators=2, attempt="a2").writer().finished_parts() == {}
 
 

@@ -160,8 +160,8 @@ def test_a_gated_model(hub, tmp_path, monkeypatch, token):
     for operation in _both(tmp_path):
         with pytest.raises(NoPermissionError, match="gated") as raised:
             operation("hf://org/gated")
-        assert f"{hub.endpoint}/org/gated" in raised.value.mend
-        assert "HF_TOKEN" in raised.value.mend
+        assert f"{hub.endpoint}/org/gated" in raised.value.hint
+        assert "HF_TOKEN" in raised.value.hint
         assert raised.value.exit_code == 77
 
 
@@ -175,13 +175,13 @@ def test_the_token_opens_what_is_closed(hub, tmp_path, monkeypatch, repo):
 @pytest.mark.parametrize("token", [None, "hf_somebody"])
 @pytest.mark.parametrize("repo", ["org/none", "org/secret", "org/talks"])
 def test_what_does_not_exist_or_is_private(hub, tmp_path, monkeypatch, repo, token):
-    """The hub gives the same answer for both; so the mend speaks of both."""
+    """The hub gives the same answer for both; so the hint speaks of both."""
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     for operation in _both(tmp_path):
         with pytest.raises(MissingInputError, match=f"{repo}@main: no such model at {hub.endpoint}") as raised:
             operation(f"hf://{repo}")
-        assert "private" in raised.value.mend
+        assert "private" in raised.value.hint
 
 
 @pytest.mark.usefixtures("hub")
@@ -190,7 +190,7 @@ def test_a_revoked_token(tmp_path, monkeypatch):
     for operation in _both(tmp_path):
         with pytest.raises(NoPermissionError, match="401") as raised:
             operation("hf://org/gated")
-        assert "HF_TOKEN" in raised.value.mend
+        assert "HF_TOKEN" in raised.value.hint
 
 
 @pytest.mark.usefixtures("hub")
@@ -221,7 +221,7 @@ def test_nobody_listens(hub, tmp_path, monkeypatch):
     for operation in _both(tmp_path):
         with pytest.raises(TemporaryError, match=r"cannot reach http://127\.0\.0\.1:9") as raised:
             operation("hf://org/chat")
-        assert "HF_ENDPOINT" in raised.value.mend
+        assert "HF_ENDPOINT" in raised.value.hint
     assert hub.requests == []
 
 

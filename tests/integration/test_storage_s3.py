@@ -52,7 +52,7 @@ def test_wrong_credentials(storage, tmp_path, monkeypatch, name, value):
     for operation in _every_operation(stranger, tmp_path):
         with pytest.raises(NoPermissionError, match=storage.uri) as raised:
             operation()
-        assert "AWS_SECRET_ACCESS_KEY" in raised.value.mend
+        assert "AWS_SECRET_ACCESS_KEY" in raised.value.hint
         assert raised.value.exit_code == 77
     assert storage.read("k") == b"kept"
     assert not (tmp_path / "down").exists()
@@ -95,7 +95,7 @@ def test_a_bucket_that_does_not_exist(s3):
     nowhere = open_storage("s3://no-such-bucket-here/p", s3.settings)
     with pytest.raises(MissingInputError, match="NoSuchBucket") as raised:
         nowhere.list()
-    assert "Create the bucket" in raised.value.mend
+    assert "Create the bucket" in raised.value.hint
     for operation in (lambda: nowhere.read("k"), lambda: nowhere.write("k", b"x")):
         with pytest.raises(MissingInputError, match="NoSuchBucket"):
             operation()

@@ -150,7 +150,7 @@ def test_a_flipped_bit_falls_back_and_another_world_size_is_refused(inputs: Path
     failure = first_failure(two.work_directory)
     assert failure is not None
     assert "made by 1 processes" in failure.message
-    assert "nodes x processesPerNode" in failure.mend
+    assert "nodes x processesPerNode" in failure.hint
     begun_again = replace(again(job, "fourth"), begin_again=True)
     ranks.run(begun_again, 2)
     assert steps_run(begun_again) == list(range(1, STEPS + 1))
@@ -168,4 +168,4 @@ def test_a_pivot_that_is_not_finite_is_told_of_at_the_first_step(inputs: Path, t
     failure = first_failure(job.work_directory)
     assert failure is not None
     assert "diverged at step 1" in failure.message
-    assert "weights are finite" in failure.mend
+    assert "weights are finite" in failure.hint

@@ -92,7 +92,7 @@ def test_nothing_to_read_is_an_error_that_names_what_there_is(choice: DataChoice
     with pytest.raises(InvalidDataError) as caught:
         choose_files(FOLDER, ["test.jsonl", "dev.jsonl"], choice)
     assert all(word in caught.value.message for word in words)
-    assert "split" in caught.value.mend or "dataset files" in caught.value.message
+    assert "split" in caught.value.hint or "dataset files" in caught.value.message
 
 
 def test_a_long_list_is_cut() -> None:

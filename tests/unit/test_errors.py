@@ -47,7 +47,7 @@ def test_no_other_error_has_the_code_of_a_process_that_was_told_to_stop() -> Non
 
 
 def test_the_mend_follows_the_message() -> None:
-    assert str(UsageError("There is no command `fuze`.", mend="Try `fusechat --help`.")).splitlines() == [
+    assert str(UsageError("There is no command `fuze`.", hint="Try `fusechat --help`.")).splitlines() == [
         "There is no command `fuze`.",
         "Try `fusechat --help`.",
     ]

@@ -166,7 +166,7 @@ def test_sequences_longer_than_the_models_positions_are_refused(base: Path, valu
     assert "source (file://" in refused.value.message
     assert "1025 tokens (maxLength)" in refused.value.message
     assert "end at 1024 (max_position_embeddings)" in refused.value.message
-    assert "model.maxLength to 1024" in refused.value.mend
+    assert "model.maxLength to 1024" in refused.value.hint
     assert pins(base, sources=source("source", maxLength=1024)).models["source"].config == CONFIG | values
 
 
@@ -188,7 +188,7 @@ def test_a_model_without_weights_config_or_template_is_named(base: Path) -> None
     write(base / "source", model_files() | {"tokenizer_config.json": b"{}"})
     with pytest.raises(ConfigurationError, match=r"source .* no chat template") as refused:
         pins(base)
-    assert "alignment.template: Pivot" in refused.value.mend
+    assert "alignment.template: Pivot" in refused.value.hint
     assert pins(base, alignment={"template": "Pivot"}).models["source"].licence == "apache-2.0"
     write(base / "source", {"config.json": b"{"})
     with pytest.raises(InvalidDataError, match=r"config\.json is no JSON"):
@@ -203,7 +203,7 @@ def test_a_hub_name_written_as_a_path_is_recognised(base: Path, kind: str) -> No
     with pytest.raises(MissingInputError) as refused:
         pins(base, **spec)
     suggested = {"model": "hf://openchat/openchat_3.5", "dataset": "hf://datasets/FuseAI/FuseChat-Mixture"}
-    assert suggested[kind] in refused.value.mend
+    assert suggested[kind] in refused.value.hint
     assert refused.value.exit_code == 66
 
 
@@ -253,7 +253,7 @@ def test_a_gated_model_is_refused_before_anything_runs(
 ) -> None:
     with pytest.raises(NoPermissionError, match=r"hf://org/gated.* is gated") as refused:
         pins(base, sources=source("hf://org/gated"))
-    assert f"{hub.endpoint}/org/gated" in refused.value.mend
+    assert f"{hub.endpoint}/org/gated" in refused.value.hint
     assert refused.value.exit_code == 77
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert pins(base, sources=source("hf://org/gated")).models["source"].revision
@@ -327,4 +327,4 @@ def test_a_local_folder_without_training_files_is_refused_with_what_it_holds(bas
     write(base / "d", {"test.jsonl": b"{}\n"})
     with pytest.raises(InvalidDataError, match=r"test\.jsonl") as caught:
         pins(base, dataset={"uri": "d"})
-    assert "split" in caught.value.mend
+    assert "split" in caught.value.hint

@@ -51,7 +51,7 @@ def retry(name: JobName, namespace: Namespace = None, context: Context = None, a
     if not before.has_failures:
         raise UsageError(
             f"Nothing of {name} has failed (it is {before.word}): there is nothing to try again.",
-            mend=f"`fusechat status {name} -n {cluster.namespace}` shows where it stands. While a stage has attempts "
+            hint=f"`fusechat status {name} -n {cluster.namespace}` shows where it stands. While a stage has attempts "
             "left, it is tried again by itself.",
         )
     wish = datetime.now(UTC).isoformat(timespec="milliseconds")

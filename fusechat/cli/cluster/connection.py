@@ -188,12 +188,12 @@ class Cluster:
     def _no_job(self, name: str) -> FuseChatError:
         names = [str(job["metadata"]["name"]) for job in self.jobs()]
         near = nearest(name, names)
-        mend = "`fusechat submit JOB.yaml` creates one; another namespace is named with --namespace."
+        hint = "`fusechat submit JOB.yaml` creates one; another namespace is named with --namespace."
         if names:
-            mend = f"There are: {', '.join(names[:20])}."
+            hint = f"There are: {', '.join(names[:20])}."
         if near:
-            mend = f"Did you mean {' or '.join(near)}?"
-        return MissingInputError(f"There is no FuseJob {name} in namespace {self.namespace}.", mend=mend)
+            hint = f"Did you mean {' or '.join(near)}?"
+        return MissingInputError(f"There is no FuseJob {name} in namespace {self.namespace}.", hint=hint)
 
     def _json(self, answer: Any) -> Object:
         found: Object = json.loads(self._body(answer))

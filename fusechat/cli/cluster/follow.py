@@ -40,7 +40,7 @@ def changes(cluster: Cluster, name: str, told: Callable[[str], None]) -> Iterato
             lost_at = None
             for kind, changed in cluster.changes(job, ROUND_SECONDS):
                 if kind == "DELETED":
-                    raise MissingInputError(f"The FuseJob {name} was deleted.", mend="Its outputs are kept.")
+                    raise MissingInputError(f"The FuseJob {name} was deleted.", hint="Its outputs are kept.")
                 yield JobView.of(changed)
             time.sleep(_BREATH_SECONDS)
         except TemporaryError as error:

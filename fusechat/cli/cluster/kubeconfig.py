@@ -26,7 +26,7 @@ def load(context: str | None = None) -> tuple[Any, str]:
     try:
         from kubernetes import config
     except ImportError as error:
-        raise ConfigurationError("This needs the Kubernetes client for Python.", mend=INSTALL_CLIENT) from error
+        raise ConfigurationError("This needs the Kubernetes client for Python.", hint=INSTALL_CLIENT) from error
     with _explained():
         files, configuration = _kubeconfigs(), _configuration()
         if not files and context is None and _in_pod():
@@ -53,7 +53,7 @@ def _kubeconfigs() -> str:
     files = [file for file in named.split(os.pathsep) if file and Path(file).expanduser().is_file()]
     if named and not files:
         raise ConfigurationError(
-            f"KUBECONFIG is {named}: there is no such file.", mend="Name a kubeconfig that exists."
+            f"KUBECONFIG is {named}: there is no such file.", hint="Name a kubeconfig that exists."
         )
     usual = Path("~/.kube/config").expanduser()
     return os.pathsep.join(files) or (str(usual) if usual.is_file() else "")
@@ -67,7 +67,7 @@ def _context(files: str, name: str | None) -> Mapping[str, Any]:
     if not files:
         raise ConfigurationError(
             "No cluster is known: there is neither KUBECONFIG nor ~/.kube/config.",
-            mend="Set KUBECONFIG to the file that your cluster's provider gave you.",
+            hint="Set KUBECONFIG to the file that your cluster's provider gave you.",
         )
     return _current(files) if name is None else _named(files, name)
 
@@ -90,7 +90,7 @@ def _named(files: str, name: str) -> Mapping[str, Any]:
         if context["name"] == name:
             found: Mapping[str, Any] = context
             return found
-    raise UsageError(f"The kubeconfig has no context {name}.", mend=_choose([c["name"] for c in contexts], name))
+    raise UsageError(f"The kubeconfig has no context {name}.", hint=_choose([c["name"] for c in contexts], name))
 
 
 def _choose(names: Sequence[str], wanted: str) -> str:
@@ -116,7 +116,7 @@ def _explained() -> Iterator[None]:
 
 def _useless(words: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The kubeconfig cannot be used: {words}", mend="`kubectl get namespaces` must work with the same KUBECONFIG."
+        f"The kubeconfig cannot be used: {words}", hint="`kubectl get namespaces` must work with the same KUBECONFIG."
     )
 
 
@@ -131,7 +131,7 @@ def _login() -> Iterator[None]:
         logging.getLogger().removeHandler(heard)
     if heard.words:
         raise NoPermissionError(
-            f"The command that the kubeconfig names for credentials gave none: {'; '.join(heard.words)}", mend=LOG_IN
+            f"The command that the kubeconfig names for credentials gave none: {'; '.join(heard.words)}", hint=LOG_IN
         )
 
 

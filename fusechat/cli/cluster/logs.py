@@ -105,11 +105,11 @@ def _stage(view: JobView, name: str | None) -> StageStatus:
     if name is None or not stages:
         raise MissingInputError(
             f"No stage of {view.name} has run yet: it is {view.word}.",
-            mend=_where(view),
+            hint=_where(view),
         )
     near = nearest(name, list(stages))
-    mend = f"Did you mean {' or '.join(near)}?" if near else f"Its stages: {', '.join(stages)}."
-    raise UsageError(f"{view.name} has no stage {name}.", mend=mend)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Its stages: {', '.join(stages)}."
+    raise UsageError(f"{view.name} has no stage {name}.", hint=hint)
 
 
 def _where(view: JobView) -> str:
@@ -122,13 +122,13 @@ def _no_pods(view: JobView, stage: StageStatus, *, previous: bool) -> Exception:
     if stage.cached:
         return MissingInputError(
             f"Stage {stage.name} did not run: its output was there.",
-            mend="The log of the job that made it may be kept.",
+            hint="The log of the job that made it may be kept.",
         )
     what = "earlier pod" if previous else "pod"
     told = f": {stage.message}" if stage.message else "."
     return MissingInputError(
         f"Stage {stage.name} has no {what} of that kind now; it is {stage.state}{told}",
-        mend=_where(view),
+        hint=_where(view),
     )
 
 

@@ -24,13 +24,13 @@ def _files_without_volumes(spec: FuseJobSpec) -> Iterator[SpecProblem]:
         return
     for path, uri, _ in uris(spec):
         if scheme(uri) in ("", "file"):
-            mend = "Mount one volume there for all stages with podTemplateOverrides, or use s3:// or hf://."
-            yield SpecProblem(dotted(path), f"`{uri}` is in each pod's own file system: no volume is mounted", mend)
+            hint = "Mount one volume there for all stages with podTemplateOverrides, or use s3:// or hf://."
+            yield SpecProblem(dotted(path), f"`{uri}` is in each pod's own file system: no volume is mounted", hint)
 
 
 def _loopback(spec: FuseJobSpec) -> Iterator[SpecProblem]:
     endpoints = {"spec.storage.s3.endpoint": spec.storage.s3.endpoint, "spec.hub.endpoint": spec.hub.endpoint}
     for path, endpoint in endpoints.items():
         if endpoint and urlsplit(endpoint).hostname in _LOOPBACK:
-            mend = "Give an address that the cluster's pods reach, such as http://minio.storage.svc:9000."
-            yield SpecProblem(path, f"{endpoint} is this machine; in a pod it is the pod itself", mend)
+            hint = "Give an address that the cluster's pods reach, such as http://minio.storage.svc:9000."
+            yield SpecProblem(path, f"{endpoint} is this machine; in a pod it is the pod itself", hint)

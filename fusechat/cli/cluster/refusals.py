@@ -1,4 +1,4 @@
-"""What a cluster refuses, and what keeps one from being reached, as errors with a mend."""
+"""What a cluster refuses, and what keeps one from being reached, as errors with a hint."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def as_error(refusal: Refusal, server: str) -> FuseChatError:
     """The error that a person should read."""
     code = refusal.code
     if code == 401 or (code == 403 and _ANONYMOUS in refusal.message):
-        return NoPermissionError(f"The cluster at {server} does not accept your credentials.", mend=LOG_IN)
+        return NoPermissionError(f"The cluster at {server} does not accept your credentials.", hint=LOG_IN)
     if code == 403:
-        return NoPermissionError(f"The cluster refuses: {refusal.message}", mend=_permission(refusal))
+        return NoPermissionError(f"The cluster refuses: {refusal.message}", hint=_permission(refusal))
     if code == 404:
         return _not_found(refusal, server)
     if code == 409:
@@ -111,7 +111,7 @@ def as_error(refusal: Refusal, server: str) -> FuseChatError:
 def _permission(refusal: Refusal) -> str:
     """What to ask for; quotas, webhooks and namespaces that are being deleted refuse whatever one's role is."""
     if not _NO_ROLE.search(refusal.message):
-        return "This is no matter of your role: mend what it says, or name another namespace with --namespace."
+        return "This is no matter of your role: fix what it says, or name another namespace with --namespace."
     if refusal.details.get("kind") == "pods":
         return "Ask for the role `view` in the namespace, or for get and list on pods and get on pods/log."
     return (
@@ -123,12 +123,12 @@ def _permission(refusal: Refusal) -> str:
 
 def _not_found(refusal: Refusal, server: str) -> FuseChatError:
     if refusal.status.get("kind") != "Status":
-        return ConfigurationError(f"The cluster at {server} does not know FuseJobs.", mend=INSTALL_OPERATOR)
+        return ConfigurationError(f"The cluster at {server} does not know FuseJobs.", hint=INSTALL_OPERATOR)
     if refusal.details.get("kind") == "namespaces":
         name = refusal.details.get("name", "")
         return MissingInputError(
             f"There is no namespace {name} on the cluster.",
-            mend=f"kubectl create namespace {name}, or name another with --namespace.",
+            hint=f"kubectl create namespace {name}, or name another with --namespace.",
         )
     return ObjectNotFoundError(f"{refusal.message[:1].upper()}{refusal.message[1:]}.")
 
@@ -139,18 +139,18 @@ def _conflict(refusal: Refusal) -> FuseChatError:
         found = _CONFLICT.search(str(cause.get("message", "")))
         owners.setdefault(found["manager"] if found else "somebody else", []).append(_path(cause))
     if not owners:
-        return TemporaryError(f"The object was changed meanwhile: {refusal.message}", mend="Try again.")
+        return TemporaryError(f"The object was changed meanwhile: {refusal.message}", hint="Try again.")
     said = "; ".join(
         f"{', '.join(paths)} by {_OURS if owner == FIELD_MANAGER else owner}" for owner, paths in owners.items()
     )
     if set(owners) == {FIELD_MANAGER}:
         return ConfigurationError(
             f"The file and the cluster differ in what a command has set since: {said}.",
-            mend="Leave it out of the file, and the commands' value stays; or make the file's count with --force.",
+            hint="Leave it out of the file, and the commands' value stays; or make the file's count with --force.",
         )
     return ConfigurationError(
         f"Some fields have another value on the cluster, set there by somebody else: {said}.",
-        mend="Take their values into the file, or make the file's count with --force.",
+        hint="Take their values into the file, or make the file's count with --force.",
     )
 
 
@@ -206,14 +206,14 @@ def _unreachable(error: Exception, server: str) -> FuseChatError:
     if "CERTIFICATE_VERIFY_FAILED" in words:
         return ConfigurationError(
             f"The certificate of the cluster at {server} cannot be trusted: {words}",
-            mend="Check the cluster's `certificate-authority` in the kubeconfig.",
+            hint="Check the cluster's `certificate-authority` in the kubeconfig.",
         )
     if _UNREADABLE.search(words):
         return ConfigurationError(
             f"A certificate or key in the kubeconfig cannot be read: {words}",
-            mend="Check `certificate-authority`, `client-certificate` and `client-key`, with -data or without.",
+            hint="Check `certificate-authority`, `client-certificate` and `client-key`, with -data or without.",
         )
     return TemporaryError(
         f"The cluster at {server} does not answer: {words}",
-        mend="Is it running, and is this machine connected to it? `kubectl cluster-info` asks the same server.",
+        hint="Is it running, and is this machine connected to it? `kubectl cluster-info` asks the same server.",
     )

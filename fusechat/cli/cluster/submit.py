@@ -80,7 +80,7 @@ def _namespace(job: FuseJob, given: str | None) -> str | None:
     if given and job.metadata.namespace and given != job.metadata.namespace:
         raise UsageError(
             f"The file names namespace {job.metadata.namespace}, the command line {given}.",
-            mend="Leave out one of them.",
+            hint="Leave out one of them.",
         )
     return given or job.metadata.namespace
 
@@ -93,7 +93,7 @@ def _tell(cluster: Cluster, applied: Applied, doubts: list[SpecProblem], dry_run
         print_json(answer | {"suspend": suspended, "warnings": [vars(doubt) for doubt in doubts]})
         return
     for doubt in doubts:
-        text = f"warning: {doubt.path}: {doubt.message}. {doubt.mend}"
+        text = f"warning: {doubt.path}: {doubt.message}. {doubt.hint}"
         console(stderr=True).print(text, style="yellow", soft_wrap=True)
     tried = " (dry run: nothing was changed)" if dry_run else ""
     console().print(f"FuseJob {name} {applied.change} in namespace {cluster.namespace}{tried}", soft_wrap=True)

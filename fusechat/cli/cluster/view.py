@@ -44,7 +44,7 @@ class JobView:
         except ValidationError as error:
             raise ConfigurationError(
                 f"The status of {metadata['name']} is not as this fusechat knows it: {error.errors()[0]['msg']}",
-                mend="Use the fusechat of the operator's version.",
+                hint="Use the fusechat of the operator's version.",
             ) from error
         return cls(
             name=metadata["name"],

@@ -48,11 +48,11 @@ def absolute_uris(spec: FuseJobSpec) -> Iterator[Broken]:
     admission=(Required("spec.storage"), Required("spec.storage.uri")),
 )
 def storage_given(spec: FuseJobSpec) -> Iterator[Broken]:
-    mend = f"For example: storage: {{uri: s3://bucket/prefix}}, or {_MOUNTED}."
+    hint = f"For example: storage: {{uri: s3://bucket/prefix}}, or {_MOUNTED}."
     if "storage" not in spec.model_fields_set:
-        yield Broken(("spec", "storage"), "is missing", mend)
+        yield Broken(("spec", "storage"), "is missing", hint)
     elif "uri" not in spec.storage.model_fields_set:
-        yield Broken(("spec", "storage", "uri"), "is missing", mend)
+        yield Broken(("spec", "storage", "uri"), "is missing", hint)
 
 
 @rule(

@@ -34,7 +34,7 @@ class Kind:
 
     @property
     def wanted(self) -> str:
-        """The mend for another scheme."""
+        """The hint for another scheme."""
         return f"Takes {', '.join(f'{s}://' for s in self.schemes)} and paths."
 
 
@@ -143,8 +143,8 @@ def _uri(path: Path, uri: str, kind: Kind) -> Iterator[Broken]:
         yield Broken(path, f"`{uri}`: {_NO_HUB[0]}", _NO_HUB[1])
     elif found and found not in kind.schemes:
         page = HUB_PAGE.match(uri) if kind.hub else None
-        mend = f"Write hf://{page[1]}." if page else kind.wanted
-        yield Broken(path, f"`{uri}` has a scheme that cannot be used here", mend)
+        hint = f"Write hf://{page[1]}." if page else kind.wanted
+        yield Broken(path, f"`{uri}` has a scheme that cannot be used here", hint)
     elif found == "hf" and (not re.fullmatch(kind.hub, uri) or (kind is MODEL and uri.startswith(HUB_DATASETS))):
         at = " A revision goes into `revision`." if "@" in uri else ""
         yield Broken(path, f"`{uri}` is no repository of the Hub", f"Write {kind.form}.{at}")

@@ -110,8 +110,8 @@ def merge_parameters_allowed(spec: FuseJobSpec) -> Iterator[Broken]:
         for key in method.parameters():
             if key not in takes:
                 own = ", ".join(takes) or "no parameters"
-                mend = f"{method.type} takes {own}; `{key}` belongs to {', '.join(owners(key))}."
-                yield Broken((*path, key), f"is no parameter of {method.type}", mend)
+                hint = f"{method.type} takes {own}; `{key}` belongs to {', '.join(owners(key))}."
+                yield Broken((*path, key), f"is no parameter of {method.type}", hint)
 
 
 def _required() -> Iterator[Cel]:

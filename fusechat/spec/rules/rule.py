@@ -18,7 +18,7 @@ class Broken:
 
     path: Path
     message: str
-    mend: str
+    hint: str
 
 
 @dataclass(frozen=True)

@@ -46,5 +46,5 @@ def _fields_of(task: TaskSpec, path: Path) -> Iterator[Broken]:
         if type_ == task.type and not given[key]:
             yield Broken((*path, key), *_is_missing(type_))
         if type_ != task.type and given[key]:
-            mend = f"{task.type} takes `{TASK_FIELDS[task.type]}`; leave `{key}` out."
-            yield Broken((*path, key), f"is not for {task.type} tasks", mend)
+            hint = f"{task.type} takes `{TASK_FIELDS[task.type]}`; leave `{key}` out."
+            yield Broken((*path, key), f"is not for {task.type} tasks", hint)

@@ -87,5 +87,5 @@ def global_batch(spec: FuseJobSpec) -> Iterator[Broken]:
     if size % world:
         near = max(world, size // world * world)
         message = f"must be a multiple of the {world} processes (nodes x processesPerNode), not {size}"
-        mend = f"Write {near} or {size // world * world + world}." if near < size else f"Write {near}."
-        yield Broken(("spec", "fusion", "globalBatchSize"), message, mend)
+        hint = f"Write {near} or {size // world * world + world}." if near < size else f"Write {near}."
+        yield Broken(("spec", "fusion", "globalBatchSize"), message, hint)

@@ -168,7 +168,7 @@ def standing_of(plan: PlanStatus | None, entries: Sequence[Entry], *, suspend: b
 
 def failures_of(plan: PlanStatus | None, entries: Iterable[Entry]) -> list[Entry]:
     """The entries that fail the job. Until the plan is known only prepare's is about this spec: an edit may be what
-    mends the others."""
+    fixes the others."""
     return [entry for entry in entries if entry.state == "Failed" and (plan is not None or entry.name == PREPARE)]
 
 

@@ -99,7 +99,7 @@ def failed(stage: Stage, job: ChildJob, failure: Failure, policy: RunPolicy) -> 
 
 
 def as_the_spec_is(stage: Stage, job: ChildJob, failure: Failure, policy: RunPolicy) -> Entry:
-    """To be run again, attempts from 0: what failed ran as the spec was before an edit, which may have mended it, also
+    """To be run again, attempts from 0: what failed ran as the spec was before an edit, which may have fixed it, also
     what would be permanent. Not for ever: the next run is as the spec is, and its failures count."""
     message = f"It failed as it was before an edit or an upgrade: {failure.message}"
     return again(stage, stage.entry.from_0(), job, ReasonMessage(failure.reason, message), policy)

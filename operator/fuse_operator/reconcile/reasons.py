@@ -100,6 +100,6 @@ BY_EXIT_CODE = {
 """Of a process that could leave no message."""
 
 NEEDS_ATTENTION = (IMAGE_PULL_FAILED, CONTAINER_CONFIG_FAILED, CREATE_FAILED, SUSPENDED_BY_OTHER)
-"""Reasons for waiting that a person has to mend."""
+"""Reasons for waiting that a person has to act on."""
 NEEDS_ROOM = (WAITING_FOR_CAPACITY, WAITING_FOR_QUOTA, GANG_NOT_STARTED, PREEMPTED)
 """Reasons for waiting that pass when the cluster has room."""

@@ -127,7 +127,7 @@ def test_a_tokenizer_without_template_renders_plain_text_only(bytes_tokenizer: P
     assert isinstance(chat.render(Conversation(0, (Message("text", "abc"),))), Rendering)
     with pytest.raises(ConfigurationError, match="models/base has no chat template") as raised:
         chat.render(CHAT)
-    assert "chatTemplate" in raised.value.mend
+    assert "chatTemplate" in raised.value.hint
 
 
 def test_prompt_and_answer(bytes_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -117,4 +117,4 @@ def test_a_template_cannot_reach_python() -> None:
 def test_a_syntax_error_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="line 2") as raised:
         ChatTemplate("{% for m in messages %}\n{% endif %}", {})
-    assert "chatTemplate" in raised.value.mend
+    assert "chatTemplate" in raised.value.hint

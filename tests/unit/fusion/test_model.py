@@ -150,7 +150,7 @@ def test_a_row_of_one_conversation_does_not_see_another(tmp_path: Path) -> None:
 def test_what_cannot_be_honoured_is_refused_by_name(config: LlamaConfig, named: str) -> None:
     with pytest.raises(ConfigurationError, match=named) as raised:
         refuse_unsupported(config)
-    assert raised.value.mend
+    assert raised.value.hint
 
 
 def test_a_loss_that_a_forward_adds_unasked_is_noticed() -> None:

@@ -96,7 +96,7 @@ def test_a_real_failed_allocation_is_out_of_memory() -> None:
     ):
         torch.empty(2**50, dtype=torch.uint8)
     assert raised.value.exit_code == 71
-    assert "microBatchSize" in raised.value.mend
+    assert "microBatchSize" in raised.value.hint
 
 
 def test_other_failures() -> None:
@@ -161,7 +161,7 @@ def test_a_checkpoint_of_another_kind_of_run_is_refused_with_the_difference(tmp_
     run.check(tmp_path, "s3://b/checkpoints/d")
     with pytest.raises(ConfigurationError, match="zero_stage 2, now 3; rows 13, now 14") as refused:
         replace(run, zero_stage=3, rows=14).check(tmp_path, "s3://b/checkpoints/d")
-    assert "remove s3://b/checkpoints/d " in refused.value.mend
+    assert "remove s3://b/checkpoints/d " in refused.value.hint
 
 
 def test_checkpoints_of_another_number_of_processes_are_named_to_be_removed(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_checkpoints_of_another_number_of_processes_are_named_to_be_removed(tmp_
     with pytest.raises(ConfigurationError, match="made by 1 processes, now there are 2") as refused:
         refuse_other_world_sizes(now, 2)
     place = tmp_path / "storage" / "checkpoints" / "0123456789ab"
-    assert f"remove {place.as_uri()} to begin anew" in refused.value.mend
+    assert f"remove {place.as_uri()} to begin anew" in refused.value.hint
     shutil.rmtree(place)
     refuse_other_world_sizes(now, 2)
 

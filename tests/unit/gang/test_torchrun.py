@@ -67,9 +67,9 @@ def leave(work: Path, rank: int, error: Exception, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "error",
     [
-        ConfigurationError("zeroStage is wrong", mend="Change it."),
-        AcceleratorOutOfMemoryError("too large", mend="Lower it."),
-        TemporaryError("the disk is full", mend="Free some."),
+        ConfigurationError("zeroStage is wrong", hint="Change it."),
+        AcceleratorOutOfMemoryError("too large", hint="Lower it."),
+        TemporaryError("the disk is full", hint="Free some."),
     ],
 )
 def test_a_gang_ends_with_the_class_message_and_mend_of_the_first_rank_that_failed(
@@ -79,7 +79,7 @@ def test_a_gang_ends_with_the_class_message_and_mend_of_the_first_rank_that_fail
     leave(tmp_path, 0, TemporaryError("a peer went away"), monkeypatch)
     found = failure(tmp_path, 1, of="training", when_killed="", asked=True)
     assert type(found) is type(error)
-    assert (found.message, found.mend) == (f"Rank 3 of the training: {error.message}", error.mend)
+    assert (found.message, found.hint) == (f"Rank 3 of the training: {error.message}", error.hint)
 
 
 def test_a_rank_that_knows_a_reason_comes_before_one_that_lost_it(
@@ -93,13 +93,13 @@ def test_a_rank_that_knows_a_reason_comes_before_one_that_lost_it(
 
 
 def test_an_interrupted_gang_may_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    leave(tmp_path, 0, InterruptedStageError("Stopped after step 3.", mend="Run it again."), monkeypatch)
+    leave(tmp_path, 0, InterruptedStageError("Stopped after step 3.", hint="Run it again."), monkeypatch)
     found = failure(tmp_path, 1, of="training", when_killed="", asked=True)
     assert type(found) is InterruptedStageError
     assert str(found) == "Stopped after step 3.\nRun it again."
 
 
-@pytest.mark.parametrize("left", [None, TemporaryError("the disk is full", mend="Free some.")])
+@pytest.mark.parametrize("left", [None, TemporaryError("the disk is full", hint="Free some.")])
 def test_ranks_that_torchrun_stopped_because_another_ended_do_not_pass_for_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: FuseChatError | None
 ) -> None:
@@ -109,7 +109,7 @@ def test_ranks_that_torchrun_stopped_because_another_ended_do_not_pass_for_a_sto
         leave(tmp_path, 1, left, monkeypatch)
     found = failure(tmp_path, 1, of="model", when_killed="Give it more memory.", asked=False)
     assert (type(found), found.exit_code) == (TemporaryError, 75)
-    assert found.mend == (left.mend if left else "Give it more memory.")
+    assert found.hint == (left.hint if left else "Give it more memory.")
 
 
 def test_a_defect_in_a_rank_is_one_of_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_a_defect_in_a_rank_is_one_of_the_stage(tmp_path: Path, monkeypatch: pyt
 
 def test_ranks_that_were_killed_leave_no_word(tmp_path: Path) -> None:
     found = failure(tmp_path, 1, of="training", when_killed="Give it more memory.", asked=False)
-    assert (type(found), found.mend) == (TemporaryError, "Give it more memory.")
+    assert (type(found), found.hint) == (TemporaryError, "Give it more memory.")
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_every_field_of_an_override_makes_it_outdated_where_it_matches(override:
     ids=str,
 )
 def test_what_a_stage_runs_with_makes_it_outdated(stage: str, spec: dict[str, Any]) -> None:
-    """Settings that lie in the plan too: a lower tokenBudget mends a stage that ran out of memory."""
+    """Settings that lie in the plan too: a lower tokenBudget fixes a stage that ran out of memory."""
     before = fuse_job(**GANG) if stage == "fuse-a" else fuse_job()
     assert hash_of(job_of(fuse_job(**spec), stage)) != hash_of(job_of(before, stage))
 

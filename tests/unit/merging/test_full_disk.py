@@ -1,4 +1,4 @@
-"""A disk that refuses a merge's bytes: the error names the file and the mend, nothing is left, the next try works."""
+"""A disk that refuses a merge's bytes: the error names the file and the hint, nothing is left, the next try works."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def assert_refused(models: tuple[Path, dict[str, Path]], output: Path, size: int
     with largest_file(size), pytest.raises(TemporaryError) as caught:
         merge(base, targets, "VaRM", {}, output)
     assert f"no room to write {output / file}" in caught.value.message
-    assert "Free some space there" in caught.value.mend
+    assert "Free some space there" in caught.value.hint
     assert list(output.iterdir()) == []
     merge(base, targets, "VaRM", {}, output)
     assert (output / "config.json").is_file()

@@ -128,7 +128,7 @@ def test_same_digest_other_template_running_goes_on_as_template_outdated() -> No
 
 
 def test_same_digest_other_template_not_started_is_replaced_now() -> None:
-    """A Pending stage, mended by one apply."""
+    """A Pending stage, fixed by one apply."""
     cluster = Cluster(fusejob(spec("a", **overrides(nodeSelector={"pool": "wrong"}))))
     cluster.nodes.unschedulable = {"extract-p"}
     cluster.until(lambda it: any(e.reason == "WaitingForCapacity" for e in it.status.stages))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fusechat.errors import SpecError, SpecProblem
 from fusechat.spec.load import parse_job
 from tests.spec_documents import VALUES, jobs
+from tools.fusejob_reference import MINIMAL_JOB
 
 PYDANTIC = re.compile(r"Input should|Field required|Extra inputs|pydantic|value_error|type=|instance of")
 BREAKS = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
@@ -33,10 +34,23 @@ def test_a_job_with_any_values_loads_or_is_explained(document: Any) -> None:
         assert problem.message
         assert problem.line is not None
         assert 1 <= problem.line <= len(BREAKS.findall(text)) + 1
-        assert not PYDANTIC.search(f"{problem.message} {problem.mend}"), problem
+        assert not PYDANTIC.search(f"{problem.message} {problem.hint}"), problem
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab:-[]{}#&*!|>'\"%@` \n\t,?0.e~<"), max_size=60))
 def test_any_text_is_explained(text: str) -> None:
     assert problems(text)
+
+
+def test_a_required_field_without_a_stand_in_is_explained() -> None:
+    """Found by the first test: rules are checked on the rest of the job, from which the whole affinity is taken out."""
+    text = MINIMAL_JOB + (
+        "  podTemplateOverrides:\n"
+        "    - stages: ['*']\n"
+        "      affinity:\n"
+        "        nodeAffinity:\n"
+        "          requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: 0}\n"
+    )
+    (problem,) = problems(text)
+    assert problem.path.endswith("nodeSelectorTerms")

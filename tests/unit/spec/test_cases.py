@@ -39,8 +39,8 @@ def test_a_report_names_the_file_and_a_mend_in_plain_words(case: Case) -> None:
     assert error.exit_code == 78
     for problem in error.problems:
         assert f"{case.path}:{problem.line}: {problem.path}" in str(error)
-        assert problem.mend, problem
-        assert not PYDANTIC.search(f"{problem.message} {problem.mend}"), problem
+        assert problem.hint, problem
+        assert not PYDANTIC.search(f"{problem.message} {problem.hint}"), problem
 
 
 @pytest.mark.parametrize("case", INVALID, ids=str)

@@ -146,4 +146,4 @@ def test_a_rule_is_silent_where_a_mistake_of_its_own_fields_explains_it() -> Non
 def test_warnings(spec: dict[str, str], paths: list[str]) -> None:
     found = warnings(parse_job(job_text(**spec), "job.yaml"))
     assert [warning.path for warning in found] == paths
-    assert all(warning.mend for warning in found)
+    assert all(warning.hint for warning in found)

@@ -84,7 +84,7 @@ def test_a_typo_is_reported_with_the_right_key(data: st.DataObject) -> None:
     problems = caught.value.problems
     reports = [problem for problem in problems if problem.path == dotted((*path[:-1], word))]
     assert len(reports) == 1
-    assert f"`{key}`" in reports[0].mend, reports
+    assert f"`{key}`" in reports[0].hint, reports
     assert reports[0].line is not None
     assert word in text.splitlines()[reports[0].line - 1]
     assert not [p for p in problems if p.path == dotted(path)], "a misspelt field is not reported as missing too"

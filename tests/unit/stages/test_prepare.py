@@ -134,7 +134,7 @@ def test_too_much_dropped_is_an_error_that_names_reasons_places_and_the_limit(tm
     data = write_lines(tmp_path / "d.jsonl", [*rows(5), "{", "{"])
     with pytest.raises(InvalidDataError, match=r"2 of 7 rows.*0\.05.*2 Malformed.*d\.jsonl\[5\]") as caught:
         prepared(tmp_path, data)
-    assert "maxDroppedFraction" in caught.value.mend
+    assert "maxDroppedFraction" in caught.value.hint
 
 
 def test_empty_and_missing_datasets(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_files_in_wide_encodings_are_named_as_such(tmp_path: Path, encoding: str
     (tmp_path / name).write_bytes(text.encode(encoding))
     with pytest.raises(InvalidDataError, match=f"{name} is {encoding.upper()[:6]}") as caught:
         prepared(tmp_path, tmp_path / name)
-    assert "iconv" in caught.value.mend
+    assert "iconv" in caught.value.hint
 
 
 def test_a_byte_order_mark_of_utf_8_is_no_harm(tmp_path: Path) -> None:

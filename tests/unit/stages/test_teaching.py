@@ -30,7 +30,7 @@ def test_the_limit_holds_over_all_chunks_and_names_model_reasons_counts_example_
         limit.check()
     for words in ("solar", "7 of 100", "7 TemplateRefused", "row 45: no system, please", "maxDroppedFraction (0.05)"):
         assert words in caught.value.message
-    assert "chatTemplate" in caught.value.mend
+    assert "chatTemplate" in caught.value.hint
 
 
 def test_all_of_them_is_an_error_whatever_is_allowed() -> None:

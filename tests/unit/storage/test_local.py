@@ -134,7 +134,7 @@ for operation in (lambda: writer.put(big, "c1"), lambda: stage.storage.write("do
         operation()
     except TemporaryError as error:
         assert str(root / "store") in error.message and "no room to write" in error.message, error.message
-        assert "run the same command again" in error.mend, error.mend
+        assert "run the same command again" in error.hint, error.hint
     else:
         raise SystemExit("wrote more than there is room for")
 left = sorted(path.name for path in (root / "store").rglob("*") if path.is_file())

@@ -46,11 +46,11 @@ def test_without_a_name_it_is_the_current_one(kubeconfig: Path) -> None:
 def test_a_name_that_is_not_there_suggests_near_ones(kubeconfig: Path) -> None:
     with pytest.raises(UsageError, match="no context nera") as refused:
         load("nera")
-    assert "Did you mean near" in refused.value.mend
+    assert "Did you mean near" in refused.value.hint
     kubeconfig.write_text("a: b")
     with pytest.raises(UsageError) as empty:
         load("near")
-    assert empty.value.mend == "It has none."
+    assert empty.value.hint == "It has none."
 
 
 @pytest.mark.parametrize("text", ["- a", "just words", "contexts: 3\ncurrent-context: near"])
@@ -73,5 +73,5 @@ def test_a_login_command_that_fails_is_told(
     kubeconfig.write_text(yaml.safe_dump(config))
     with pytest.raises(NoPermissionError, match=words) as refused:
         load("near")
-    assert "Log in" in refused.value.mend
+    assert "Log in" in refused.value.hint
     assert capsys.readouterr().err == "", "the client's own words are not printed beside"

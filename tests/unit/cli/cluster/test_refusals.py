@@ -1,4 +1,4 @@
-"""Answers of an API server as errors: their class, what they name, and the mend."""
+"""Answers of an API server as errors: their class, what they name, and the hint."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_an_unknown_kind_is_told_from_an_unknown_object() -> None:
     error = as_error(Refusal.of(404, b"404 page not found\n"), SERVER)
     assert type(error) is errors.ConfigurationError
     assert "does not know FuseJobs" in error.message
-    assert "helm install" in error.mend
-    assert "--set registry=" in error.mend, "no images are where the chart looks by itself"
+    assert "helm install" in error.hint
+    assert "--set registry=" in error.hint, "no images are where the chart looks by itself"
     namespace = refused(404, 'namespaces "x" not found', kind="namespaces", name="x")
     assert type(namespace) is errors.MissingInputError
-    assert "kubectl create namespace x" in namespace.mend
+    assert "kubectl create namespace x" in namespace.hint
 
 
 def test_a_conflict_names_fields_and_owners() -> None:
@@ -57,7 +57,7 @@ def test_a_conflict_names_fields_and_owners() -> None:
     error = refused(409, "Apply failed with 2 conflicts", causes=causes)
     assert type(error) is errors.ConfigurationError
     assert "spec.seed, spec.suspend by argocd" in error.message
-    assert "--force" in error.mend
+    assert "--force" in error.hint
 
 
 def test_a_conflict_with_the_commands_themselves_is_told_as_one() -> None:
@@ -66,22 +66,22 @@ def test_a_conflict_with_the_commands_themselves_is_told_as_one() -> None:
     assert type(error) is errors.ConfigurationError
     assert "spec.suspend by `fusechat suspend`" in error.message
     assert "somebody else" not in error.message
-    assert "out of the file" in error.mend
-    assert "--force" in error.mend
+    assert "out of the file" in error.hint
+    assert "--force" in error.hint
     mixed = refused(409, "2 conflicts", causes=[*causes, {"message": 'conflict with "argocd"', "field": ".spec.seed"}])
     assert "spec.suspend by `fusechat suspend`, `resume` or `retry`; spec.seed by argocd" in mixed.message
 
 
 def test_whoever_may_not_is_told_what_to_ask_for_with_and_without_the_charts_roles() -> None:
-    mend = refused(403, 'User "me" cannot list resource "fusejobs" in API group "fusechat.dev"').mend
-    assert "role `edit`" in mend
-    assert "rbac.aggregate=false" in mend
+    hint = refused(403, 'User "me" cannot list resource "fusejobs" in API group "fusechat.dev"').hint
+    assert "role `edit`" in hint
+    assert "rbac.aggregate=false" in hint
 
 
 def test_who_may_not_read_logs_is_told_what_to_ask_for() -> None:
     error = refused(403, 'pods is forbidden: User "me" cannot list resource "pods" in API group ""', kind="pods")
-    assert "role `view`" in error.mend
-    assert "pods/log" in error.mend
+    assert "role `view`" in error.hint
+    assert "pods/log" in error.hint
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_who_may_not_read_logs_is_told_what_to_ask_for() -> None:
 def test_what_no_role_would_change_sends_nobody_after_one(message: str) -> None:
     error = refused(403, message)
     assert message in error.message
-    assert "edit" not in error.mend
-    assert "no matter of your role" in error.mend
+    assert "edit" not in error.hint
+    assert "no matter of your role" in error.hint
 
 
 def test_whom_the_cluster_takes_for_nobody_is_to_log_in() -> None:
     error = refused(403, 'fusejobs is forbidden: User "system:anonymous" cannot list resource "fusejobs"')
     assert "credentials" in error.message
-    assert "Log in" in error.mend
+    assert "Log in" in error.hint
 
 
 def test_rules_of_the_cluster_read_like_those_of_validate() -> None:
@@ -144,7 +144,7 @@ def test_an_older_resource_definition_is_no_trouble_that_passes(message: str, pa
     )
     assert isinstance(error, errors.SpecError)
     assert [problem.path for problem in error.problems] == paths
-    assert all("helm upgrade" in problem.mend for problem in error.problems)
+    assert all("helm upgrade" in problem.hint for problem in error.problems)
 
 
 @pytest.mark.parametrize("words", ["SSLError\n[SSL] PEM lib (_ssl.c:3905)", "[X509: NO_CERTIFICATE_OR_CRL_FOUND] none"])

@@ -247,7 +247,7 @@ def test_the_queue_is_named() -> None:
 def test_a_status_of_another_version_is_an_error_with_a_mend() -> None:
     with pytest.raises(ConfigurationError, match="not as this fusechat knows it") as caught:
         job({"name": "x", "state": "Dreaming"})
-    assert "operator's version" in caught.value.mend
+    assert "operator's version" in caught.value.hint
     assert job(newField=1).word == "accepted"
 
 

@@ -143,7 +143,7 @@ def test_every_error_a_stage_can_end_with_has_its_own_exit_code_here() -> None:
             continue
         error = kind.__new__(kind)
         Exception.__init__(error, "x")
-        error.message, error.mend = "x", ""
+        error.message, error.hint = "x", ""
         error.stage = "prepare"  # type: ignore[attr-defined]
         reason = ErrorSummary.of(error).reason
         assert exit_code(view([stage("x", "Failed", reason=reason)], Failed="StageFailed")) == kind.exit_code, reason

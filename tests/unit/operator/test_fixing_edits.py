@@ -1,4 +1,4 @@
-"""An edit that mends what fails is carried out, whenever the failure comes: before the new plan, or from a pod that
+"""An edit that fixes what fails is carried out, whenever the failure comes: before the new plan, or from a pod that
 still runs as the spec was."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MORE_MEMORY: dict[str, Any] = {"podTemplateOverrides": [{"stages": ["*"], "resou
 
 @pytest.mark.parametrize("edit", [spec("a", dataset={"uri": "s3://data/mended"}), spec("a", "b")])
 def test_an_edit_is_planned_though_an_old_stage_fails_before_prepare_runs(edit: dict[str, Any]) -> None:
-    """The edit is likely the mend of what fails."""
+    """The edit likely fixes what fails."""
     cluster = Cluster(fusejob(spec("a")))
     cluster.until_running("extract-p")
     cluster.nodes.unschedulable = {"prepare"}
