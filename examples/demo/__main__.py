@@ -21,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fusechat.library import RunResult, load_job, plan_job
 from fusechat.reporting.data import label
 from fusechat.reporting.tables import TextTable, intervals, scores
 
@@ -46,13 +47,14 @@ def main(arguments: Sequence[str]) -> int:
         if code:
             return code
         print(f"({time.monotonic() - step_began:.0f} s)", flush=True)
-    _show(job, Console(highlight=False, soft_wrap=True), time.monotonic() - began)
+    show(job, Console(highlight=False, soft_wrap=True), time.monotonic() - began)
     return 0
 
 
-def _show(job: Path, console: Console, seconds: float) -> None:
+def show(job: Path, console: Console, seconds: float) -> None:
+    """Prints what a finished job took and made."""
     stages = _fusechat("status", str(job), "--json")["stages"]
-    report = _report_directory(job, stages)
+    report = RunResult(plan_job(load_job(job), offline=True), (), ()).report.parent
     results = json.loads((report / "results.json").read_text())
     console.print("\n== Seconds by stage (start-up is imports and loading; stages run side by side)")
     console.print(_times(stages))
@@ -68,16 +70,6 @@ def _show(job: Path, console: Console, seconds: float) -> None:
 def _fusechat(*arguments: str) -> Any:
     command = [sys.executable, "-m", "fusechat.cli", *arguments]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-
-
-def _report_directory(job: Path, stages: Sequence[dict[str, Any]]) -> Path:
-    """Where the report stage's attempt wrote."""
-    digest = next(stage["digest"] for stage in stages if stage["name"] == "report")
-    storage = Path(str(_fusechat("status", str(job), "--json")["storage"]).removeprefix("file://"))
-    directory = storage / "stages" / f"report-{digest[:12]}"
-    files = _fusechat("inspect", str(directory), "--json")["files"]
-    page: str = next(file["path"] for file in files if file["path"].endswith("report.html"))
-    return (directory / page).parent
 
 
 def _times(stages: Sequence[dict[str, Any]]) -> Table:
