@@ -102,13 +102,13 @@ def run_plan(plan: PlannedJob, parallel: int | None = None, observer: Observer |
     """Runs a plan that is stored."""
     from fusechat.runner.local import LocalExecutor
     from fusechat.runner.machine import this_machine
-    from fusechat.runner.observer import Silent
+    from fusechat.runner.observer import Observer
 
     executor = LocalExecutor(
         plan.storage,
         plan.plan,
         this_machine(parallel, plan.job.spec.threads),
-        observer or Silent(),
+        observer or Observer(),
         log_directory(plan),
         importlib.import_module(_COMMAND_LINE).run,
         plan.environment,

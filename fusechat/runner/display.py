@@ -19,6 +19,7 @@ from rich.text import Text
 
 from fusechat.plan import PlannedStage
 from fusechat.reporting.numbers import duration
+from fusechat.runner.observer import Observer
 from fusechat.runner.schedule import Task
 
 WIDE = 100
@@ -33,7 +34,7 @@ def rate(speed: float, unit: str) -> str:
     return f"{speed:.1f} {unit}s/s" if speed >= 1 else f"{duration(1 / speed)} a {unit}"
 
 
-class JsonDisplay:
+class JsonDisplay(Observer):
     """One JSON object an event on standard output."""
 
     def cached(self, stage: PlannedStage) -> None:
@@ -117,7 +118,7 @@ def _columns(width: int) -> list[ProgressColumn]:
     return [*columns, *elapsed, _Rate(wide=wide, table_column=line(overflow="ellipsis"))]
 
 
-class TextDisplay:
+class TextDisplay(Observer):
     """Lines for a person; on a terminal, bars below them for what runs."""
 
     def __init__(self, console: Console, total: int) -> None:

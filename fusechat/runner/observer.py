@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fusechat.plan import PlannedStage
 from fusechat.runner.schedule import Task
 
 
-class Observer(Protocol):
-    """Whoever shows what happens."""
+class Observer:
+    """Whoever shows what happens; this one shows nothing."""
 
     def cached(self, stage: PlannedStage) -> None:
         """The stage's output was there already."""
@@ -36,31 +36,3 @@ class Observer(Protocol):
 
     def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
         """A process ended with an error; `again`: it will be tried again."""
-
-
-class Silent:
-    """Shows nothing."""
-
-    def cached(self, stage: PlannedStage) -> None:
-        """Nothing."""
-
-    def damaged(self, stage: PlannedStage, reason: str) -> None:
-        """Nothing."""
-
-    def started(self, task: Task) -> None:
-        """Nothing."""
-
-    def progressed(self, task: Task, line: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def finished(self, stage: PlannedStage, details: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def verifying(self, stage: PlannedStage, done: int, total: int) -> None:
-        """Nothing."""
-
-    def verified(self, stage: PlannedStage, files: int, total: int) -> None:
-        """Nothing."""
-
-    def failed(self, task: Task, exit_code: int, log: Path, *, again: bool) -> None:
-        """Nothing."""

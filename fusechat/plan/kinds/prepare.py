@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from fusechat.pins import DatasetPin
 from fusechat.plan.draft import PlanDraft
 from fusechat.plan.kinds.models import Location, identity, location
 from fusechat.plan.stages import PlannedStage, Resources, StageKind
 from fusechat.plan.values import stage_value
 from fusechat.spec.base import DataFormat
-from fusechat.spec.data import Normalization
+from fusechat.spec.data import DataSource, Normalization
 
 PREPARE, HELD_OUT = "prepare", "prepare-held-out"
 OTHER_BYTES = 300 << 20
@@ -42,34 +44,34 @@ class PrepareSettings:
 
 
 def _plan(draft: PlanDraft) -> None:
-    data, pin = draft.spec.dataset, draft.pins.dataset
-    parameters = PrepareParameters(
-        identity=identity(pin),
-        format=data.format,
-        skill_field=data.skill_field,
-        normalize=data.normalize,
-        chunk_rows=data.chunk_rows,
-        text_bytes=data.text_bytes,
-        validation_fraction=data.validation_fraction,
-    )
-    settings = PrepareSettings(location(data, pin), data.split, data.files, data.max_dropped_fraction)
-    draft.add(KIND, PREPARE, parameters, settings, pinned=pin is not None)
+    data = draft.spec.dataset
+    _plan_rows(draft, PREPARE, data, draft.pins.dataset, data.validation_fraction)
     held_out = draft.spec.evaluation.held_out
-    if held_out is None:
-        return
-    pin = draft.pins.held_out
+    if held_out:
+        # it reads the training rows: what is among them is no held-out row
+        _plan_rows(draft, HELD_OUT, held_out, draft.pins.held_out, 1.0, inputs={"training": PREPARE})
+
+
+def _plan_rows(
+    draft: PlanDraft,
+    name: str,
+    source: DataSource,
+    pin: DatasetPin | None,
+    validation_fraction: float,
+    inputs: Mapping[str, str] | None = None,
+) -> None:
+    data = draft.spec.dataset
     parameters = PrepareParameters(
         identity=identity(pin),
-        format=held_out.format,
-        skill_field=held_out.skill_field,
+        format=source.format,
+        skill_field=source.skill_field,
         normalize=data.normalize,
         chunk_rows=data.chunk_rows,
         text_bytes=data.text_bytes,
-        validation_fraction=1.0,
+        validation_fraction=validation_fraction,
     )
-    settings = PrepareSettings(location(held_out, pin), held_out.split, held_out.files, data.max_dropped_fraction)
-    # it reads the training rows: what is among them is no held-out row
-    draft.add(KIND, HELD_OUT, parameters, settings, inputs={"training": PREPARE}, pinned=pin is not None)
+    settings = PrepareSettings(location(source, pin), source.split, source.files, data.max_dropped_fraction)
+    draft.add(KIND, name, parameters, settings, inputs=inputs, pinned=pin is not None)
 
 
 def _resources(_stage: PlannedStage[Any, Any], draft: PlanDraft) -> Resources:
