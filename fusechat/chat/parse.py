@@ -10,14 +10,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from fusechat.chat.masks import trains
 from fusechat.chat.reasons import Dropped, Reason
+from fusechat.spec.base import DataFormat
+from fusechat.spec.data import Normalization
 from fusechat.tables import Conversation, Message
-
-RowFormat = Literal["Auto", "ShareGPT", "Messages", "Text"]
-Normalization = Literal["NFC", "None"]
 
 _ROLES: Mapping[str, str] = {
     "system": "system",
@@ -70,7 +68,7 @@ class _UnusableRowError(Exception):
 
 
 def parse_row(
-    record: object, *, format: RowFormat = "Auto", normalize: Normalization = "NFC", skill_field: str | None = None
+    record: object, *, format: DataFormat = "Auto", normalize: Normalization = "NFC", skill_field: str | None = None
 ) -> ParsedRow | Dropped:
     """One record of a dataset file, as `json` or Arrow reads it.
 
@@ -85,7 +83,7 @@ def parse_row(
         return Dropped(Reason.MALFORMED, "nested too deeply")
 
 
-def _parse(record: object, format: RowFormat, normalize: Normalization, skill_field: str | None) -> ParsedRow:
+def _parse(record: object, format: DataFormat, normalize: Normalization, skill_field: str | None) -> ParsedRow:
     if not isinstance(record, Mapping):
         raise _UnusableRowError(Reason.NOT_A_MAPPING, type(record).__name__)
     column = _column(record, format)
@@ -100,7 +98,7 @@ def _parse(record: object, format: RowFormat, normalize: Normalization, skill_fi
     return ParsedRow(used, "" if skill is None else _text(str(skill), "the skill"), normalized=used != tuple(messages))
 
 
-def _column(record: Mapping[str, object], format: RowFormat) -> str:
+def _column(record: Mapping[str, object], format: DataFormat) -> str:
     wanted = list(_COLUMNS.values()) if format == "Auto" else [_COLUMNS[format]]
     present = [column for column in wanted if record.get(column) is not None]
     # where a row has several columns, an empty one says nothing

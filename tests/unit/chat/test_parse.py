@@ -6,27 +6,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusechat.chat.parse import ParsedRow, RowFormat, parse_row
+from fusechat.chat.parse import ParsedRow, parse_row
 from fusechat.chat.reasons import Dropped, Reason
+from fusechat.spec.base import DataFormat
 from fusechat.tables import Conversation, Message
 
 CHAT = (Message("user", "Hi"), Message("assistant", "Hello"))
 
 
 @pytest.mark.parametrize("format", ["Auto", "ShareGPT"])
-def test_sharegpt(format: RowFormat) -> None:
+def test_sharegpt(format: DataFormat) -> None:
     record = {"id": "x", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
     assert parse_row(record, format=format) == ParsedRow(CHAT, "", normalized=False)
 
 
 @pytest.mark.parametrize("format", ["Auto", "Messages"])
-def test_messages(format: RowFormat) -> None:
+def test_messages(format: DataFormat) -> None:
     record = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
     assert parse_row(record, format=format) == ParsedRow(CHAT, "", normalized=False)
 
 
 @pytest.mark.parametrize("format", ["Auto", "Text"])
-def test_text(format: RowFormat) -> None:
+def test_text(format: DataFormat) -> None:
     assert parse_row({"text": " a\n"}, format=format) == ParsedRow((Message("text", " a\n"),), "", normalized=False)
 
 
